@@ -1,0 +1,9 @@
+//! weir's connection engine. (The road of a message is told here; being built.)
+
+pub mod clock;
+pub mod close;
+pub mod context;
+pub mod limits;
+pub mod service;
+pub mod stage;
+pub mod wire;

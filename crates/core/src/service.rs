@@ -1,0 +1,221 @@
+//! The seam between connections and what they are for: a `Service` opens a `Session` for each
+//! connection, and a session answers what it is told with actions.
+//!
+//! A session is sans-I/O: it holds no socket, no sleep, no metric name and no clock. Actions are
+//! carried out after it has returned, so nothing it asks for can call back into it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::pin::Pin;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::close::CloseReason;
+use crate::context::{ConnId, RequestId};
+
+/// How messages of a connection are carried. A session may answer in its carrier's own form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Lines over TCP.
+    Lines,
+    /// Length-prefixed messages over TCP.
+    Length,
+    /// WebSocket messages.
+    WebSocket,
+    /// One HTTP request, one reply.
+    Http,
+}
+
+/// Whether a message is text or bytes. Text has been checked to be UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageKind {
+    /// UTF-8 text.
+    Text,
+    /// Any bytes.
+    Binary,
+}
+
+/// One whole message, as a slice of the read buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// The bytes, without framing.
+    pub payload: &'a [u8],
+    /// Text or bytes.
+    pub kind: MessageKind,
+}
+
+/// What a service is told of a connection that opens.
+#[derive(Clone, Debug)]
+pub struct Opening<'a> {
+    /// The connection's id.
+    pub conn: ConnId,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The listener's configured name.
+    pub listener: &'a str,
+    /// How its messages are carried.
+    pub carrier: Carrier,
+    /// The handshake's request id: what the peer sent when it was well formed, else a new one.
+    pub request_id: &'a RequestId,
+}
+
+/// What a listener or a path does. One value for each configured route.
+pub trait Service: Send + Sync + 'static {
+    /// The configured route name: a metric label and a log field.
+    fn route(&self) -> &str;
+
+    /// Opens a session for a connection.
+    fn open(&self, opening: &Opening<'_>) -> Box<dyn Session>;
+}
+
+/// One connection's state above its wire.
+pub trait Session: Send {
+    /// A whole message came. `request` is its id.
+    ///
+    /// Exactly one reply slot belongs to each message: [`Actions::reply`] fills it at once,
+    /// [`Actions::ask`] leaves it to the answer, and doing neither fills it with nothing.
+    fn on_message(
+        &mut self,
+        message: Message<'_>,
+        request: &RequestId,
+        now: Instant,
+        actions: &mut Actions,
+    );
+
+    /// An earlier [`Actions::ask`] has its answer. A reply made here fills that message's slot.
+    fn on_answer(
+        &mut self,
+        ticket: Ticket,
+        answer: Answer,
+        request: &RequestId,
+        now: Instant,
+        actions: &mut Actions,
+    );
+
+    /// The drain has begun. The connection is closed at its place in the drain's pace whatever the
+    /// session does; it may say a farewell or close earlier.
+    fn on_drain(&mut self, _now: Instant, _actions: &mut Actions) {}
+}
+
+/// Names one ask of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// What came of an ask: something like an HTTP response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, within the asker's cap.
+    pub body: Bytes,
+}
+
+/// Why an ask has no response. The text is fixed; the details are in logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// A deadline passed.
+    #[error("upstream timed out")]
+    Timeout,
+    /// The wait queue is full or the wait for a connection was too long.
+    #[error("upstream overloaded")]
+    Overloaded,
+    /// No target is usable: breakers open, names unresolved, connections refused.
+    #[error("upstream unavailable")]
+    Unavailable,
+    /// The response was over its cap.
+    #[error("upstream response over upstream.response_bytes_max")]
+    ResponseTooBig,
+    /// The call broke in the middle.
+    #[error("upstream failed")]
+    Failed,
+}
+
+/// The end of an ask.
+pub type Answer = Result<Response, AskError>;
+
+/// Something that takes time. Runs on the service runtime, never on a worker; dropped (and so
+/// cancelled) when its connection ends. It must end by its own deadline.
+pub type AskFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// One thing a session wants done.
+pub enum Action {
+    /// Fill the reply slot with these bytes of [`Actions::bytes`].
+    Reply {
+        /// The HTTP status on an HTTP carrier; otherwise not sent.
+        status: u16,
+        /// Where the payload lies in [`Actions::bytes`].
+        payload: Range<usize>,
+        /// Text or bytes, where the carrier tells them apart.
+        kind: MessageKind,
+    },
+    /// Leave the reply slot to this future's answer.
+    Ask(Ticket, AskFuture),
+    /// Write a message that answers nothing.
+    Push(Bytes, MessageKind),
+    /// Close once every reply that is owed has been written.
+    Close(CloseReason),
+}
+
+/// What a session wants done, in order. One value a worker, reused: payloads are gathered in one
+/// buffer, so a reply allocates nothing.
+#[derive(Default)]
+pub struct Actions {
+    bytes: Vec<u8>,
+    list: Vec<Action>,
+}
+
+impl Actions {
+    /// Replies with these parts joined, in the message's place in the order of requests.
+    pub fn reply(&mut self, kind: MessageKind, parts: &[&[u8]]) {
+        self.reply_with_status(200, kind, parts);
+    }
+
+    /// Replies with a status, which an HTTP carrier sends and the others do not.
+    pub fn reply_with_status(&mut self, status: u16, kind: MessageKind, parts: &[&[u8]]) {
+        let start = self.bytes.len();
+        for part in parts {
+            self.bytes.extend_from_slice(part);
+        }
+        self.list.push(Action::Reply { status, payload: start..self.bytes.len(), kind });
+    }
+
+    /// Asks for something that takes time; [`Session::on_answer`] is told of its end.
+    pub fn ask(&mut self, ticket: Ticket, future: AskFuture) {
+        self.list.push(Action::Ask(ticket, future));
+    }
+
+    /// Sends a message that answers nothing.
+    pub fn push(&mut self, message: Bytes, kind: MessageKind) {
+        self.list.push(Action::Push(message, kind));
+    }
+
+    /// Closes after the replies that are owed.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.list.push(Action::Close(reason));
+    }
+
+    /// The gathered payloads that [`Action::Reply`] ranges point into.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What is wanted so far, in order.
+    pub fn list(&self) -> &[Action] {
+        &self.list
+    }
+
+    /// Takes the list out to be carried out; give it back with [`Actions::restore`].
+    pub fn take(&mut self) -> (Vec<u8>, Vec<Action>) {
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.list))
+    }
+
+    /// Gives the emptied buffers back, so that the next session allocates nothing.
+    pub fn restore(&mut self, mut bytes: Vec<u8>, mut list: Vec<Action>) {
+        bytes.clear();
+        list.clear();
+        self.bytes = bytes;
+        self.list = list;
+    }
+}
