@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod close;
 pub mod context;
+pub mod lifeline;
 pub mod limits;
 pub mod service;
 pub mod stage;
