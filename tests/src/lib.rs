@@ -1,1 +1,31 @@
-//! Being built.
+//! The harness: starts the real weir on free ports and talks to it as its peers, its upstreams
+//! and its operator do. It knows weir only from outside: configuration, sockets, the side port,
+//! logs, signals and the exit code. Every wait here is bounded and says what it waited for.
+//!
+//! ```no_run
+//! # use weir_tests::{Gateway, LinePeer};
+//! # async fn example() {
+//! let gateway = Gateway::start().limits("connections_max = 3").await;
+//! let mut peer = LinePeer::connect(gateway.address("lines")).await;
+//! peer.say("hello").await;
+//! assert_eq!(peer.hear().await, "hello");
+//! # }
+//! ```
+
+pub mod gateway;
+pub mod http;
+pub mod kernel;
+pub mod metrics;
+pub mod rows;
+pub mod tcp;
+pub mod tools;
+pub mod upstream;
+pub mod wait;
+pub mod websocket;
+
+pub use gateway::Gateway;
+pub use metrics::Metrics;
+pub use rows::Client;
+pub use tcp::{Ending, FramePeer, LinePeer, Peer};
+pub use upstream::Upstream;
+pub use websocket::WebSocket;

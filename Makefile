@@ -1,0 +1,30 @@
+# Every target is a line or two of cargo; `make check` and `make test` are exactly what CI runs.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench fuzz sim golden
+
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 9
+
+run: ## Start weir with its built-in settings (release build)
+	cargo run --release -p weir
+
+test: ## Install what the tests need, then run every suite and print its time
+	tests/setup/install.sh
+	tests/setup/run.sh
+
+check: ## Format, lints, licences, crate arrows
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --test dependencies
+
+bench: ## Compare CPU time a message with the peer servers (release build, takes minutes)
+	cargo run --release -p weir-load -- bench
+
+fuzz: ## Fuzz every wire for FUZZ_SECONDS in all (default 1800)
+	tests/setup/fuzz.sh $${FUZZ_SECONDS:-1800}
+
+sim: ## Run SIM_SEEDS simulated worlds (default 2000)
+	SIM_SEEDS=$${SIM_SEEDS:-2000} cargo test --workspace --test sim -- --nocapture
+
+golden: ## Write the golden files anew; read the diff before committing it
+	UPDATE_GOLDEN=1 cargo test --workspace golden

@@ -1,0 +1,41 @@
+//! What the kernel says of a process and of a port: the other opinion that metrics are held to.
+
+use std::fs;
+
+/// Established connections whose local end is `port` on IPv4.
+///
+/// # Panics
+///
+/// When `/proc/net/tcp` cannot be read: the tests run on Linux.
+pub fn established(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp is readable");
+    let local = format!(":{port:04X}");
+    table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields[1].ends_with(&local) && fields[3] == ESTABLISHED)
+        .count()
+}
+
+/// Resident memory of a process, in bytes.
+///
+/// # Panics
+///
+/// When the process is gone.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS is a field");
+    let kibibytes = line.split_ascii_whitespace().nth(1).expect("VmRSS has a number");
+    kibibytes.parse::<u64>().expect("VmRSS is a number") * 1024
+}
+
+/// Open file descriptors of a process.
+///
+/// # Panics
+///
+/// When the process is gone.
+pub fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count()
+}
