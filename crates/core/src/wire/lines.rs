@@ -1,1 +1,257 @@
-//! Being built.
+//! Lines: a message is what stands before an LF, or a CRLF. Nothing here knows what a line means.
+
+use std::ops::Range;
+
+use memchr::{memchr, memchr2};
+
+use super::utf8;
+use super::{FrameError, Step};
+use crate::service::MessageKind;
+
+/// What becomes of a line with nothing in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyLines {
+    /// It is no message: senders use it as a heartbeat.
+    Skip,
+    /// It is an empty message.
+    Deliver,
+}
+
+/// What becomes of bytes without a line ending when the peer ends its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnfinishedLine {
+    /// They may be half a message, so they are none.
+    Drop,
+    /// They are the last message.
+    Deliver,
+}
+
+/// How lines are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whether lines are text, checked to be UTF-8, or bytes.
+    pub text: bool,
+    /// Empty lines.
+    pub empty: EmptyLines,
+    /// The last line of a stream that does not end with a line ending.
+    pub unfinished: UnfinishedLine,
+}
+
+/// Finds lines in a stream.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    message_bytes_max: usize,
+    /// Bytes of the unfinished line known to hold no LF, so that a line that comes a byte at a
+    /// time is searched once and not once a byte.
+    scanned: u32,
+    options: Options,
+}
+
+impl Decoder {
+    /// A decoder for lines of at most `message_bytes_max` bytes, line ending not counted.
+    pub fn new(options: Options, message_bytes_max: usize) -> Self {
+        Self { message_bytes_max, scanned: 0, options }
+    }
+
+    /// Finds the next line in `buf`, which starts at the first byte not yet taken. A lone CR is
+    /// part of its line.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError::TooBig`] as soon as the line is known to be over the cap, ended or not;
+    /// [`FrameError::InvalidUtf8`] when lines are text and this one is not. Both are final.
+    pub fn step(&mut self, buf: &mut [u8]) -> Result<Step, FrameError> {
+        if self.options.empty == EmptyLines::Skip {
+            let taken = blank_prefix(buf);
+            if taken > 0 {
+                self.scanned = 0;
+                return Ok(Step::Skip { taken });
+            }
+        }
+        let scanned = buf.len().min(self.scanned as usize);
+        let Some(found) = memchr(b'\n', &buf[scanned..]) else {
+            self.within_cap(without_cr(buf))?;
+            self.scanned = u32::try_from(buf.len()).unwrap_or(u32::MAX);
+            return Ok(Step::More { need: 0 });
+        };
+        self.scanned = 0;
+        let end = scanned + found;
+        let (payload, kind) = self.message(&buf[..end])?;
+        Ok(Step::Message { payload, taken: end + 1, kind })
+    }
+
+    /// Judges what is left when the peer has ended its side: the payload's place in `rest`, when
+    /// an unfinished line is to be delivered and there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::step`].
+    pub fn finish(
+        &mut self,
+        rest: &[u8],
+    ) -> Result<Option<(Range<usize>, MessageKind)>, FrameError> {
+        self.scanned = 0;
+        if self.options.unfinished == UnfinishedLine::Drop || rest.is_empty() {
+            return Ok(None);
+        }
+        let (payload, kind) = self.message(rest)?;
+        if payload.is_empty() && self.options.empty == EmptyLines::Skip {
+            return Ok(None);
+        }
+        Ok(Some((payload, kind)))
+    }
+
+    /// Checks one line, given without its LF.
+    fn message(&self, line: &[u8]) -> Result<(Range<usize>, MessageKind), FrameError> {
+        let payload = without_cr(line);
+        self.within_cap(payload)?;
+        if !self.options.text {
+            return Ok((0..payload.len(), MessageKind::Binary));
+        }
+        utf8::check(payload)?;
+        Ok((0..payload.len(), MessageKind::Text))
+    }
+
+    fn within_cap(&self, payload: &[u8]) -> Result<(), FrameError> {
+        if payload.len() > self.message_bytes_max {
+            let size = payload.len() as u64;
+            return Err(FrameError::TooBig { size, max: self.message_bytes_max });
+        }
+        Ok(())
+    }
+}
+
+/// The line without the CR of a CRLF whose LF is cut off, or may yet come.
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// How many bytes of empty lines `buf` starts with: a flood of them is one step.
+fn blank_prefix(buf: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        match &buf[at..] {
+            [b'\n', ..] => at += 1,
+            [b'\r', b'\n', ..] => at += 2,
+            _ => return at,
+        }
+    }
+}
+
+/// Appends `payload` as one line, ended by LF. An LF or CR inside would make it two lines to the
+/// reader, so each is written as a space; the length stays.
+pub fn encode(payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(payload);
+    let mut from = start;
+    while let Some(found) = memchr2(b'\n', b'\r', &out[from..]) {
+        out[from + found] = b' ';
+        from += found + 1;
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: Options =
+        Options { text: true, empty: EmptyLines::Skip, unfinished: UnfinishedLine::Drop };
+    const MAX: usize = 8;
+
+    /// Decodes the whole input; what is unfinished goes to `finish`.
+    fn decode(options: Options, input: &[u8]) -> Result<Vec<Vec<u8>>, FrameError> {
+        let mut decoder = Decoder::new(options, MAX);
+        let (mut input, mut at, mut messages) = (input.to_vec(), 0, Vec::new());
+        loop {
+            match decoder.step(&mut input[at..])? {
+                Step::Message { payload, taken, .. } => {
+                    messages.push(input[at..][payload].to_vec());
+                    at += taken;
+                }
+                Step::Skip { taken } => at += taken,
+                Step::More { .. } => break,
+                other => panic!("not a step of lines: {other:?}"),
+            }
+        }
+        messages
+            .extend(decoder.finish(&input[at..])?.map(|(range, _)| input[at..][range].to_vec()));
+        Ok(messages)
+    }
+
+    #[track_caller]
+    fn check(options: Options, input: &[u8], expected: &[&[u8]]) {
+        let messages = decode(options, input).expect("the input is valid");
+        assert_eq!(messages, expected);
+    }
+
+    #[track_caller]
+    fn refused(options: Options, input: &[u8], expected: FrameError) {
+        assert_eq!(decode(options, input), Err(expected));
+    }
+
+    #[test]
+    fn lines_end_with_lf_or_crlf_and_a_lone_cr_is_data() {
+        check(TEXT, b"one\ntwo\r\nth\rree\n", &[b"one", b"two", b"th\rree"]);
+        check(TEXT, b"a\r\r\n", &[b"a\r"]);
+        check(TEXT, "żółw\n".as_bytes(), &["żółw".as_bytes()]);
+    }
+
+    #[test]
+    fn empty_lines_are_skipped_or_delivered() {
+        check(TEXT, b"\n\r\n\na\n\n", &[b"a"]);
+        let deliver = Options { empty: EmptyLines::Deliver, ..TEXT };
+        check(deliver, b"\n\r\na\n", &[b"", b"", b"a"]);
+    }
+
+    #[test]
+    fn an_unfinished_line_is_dropped_or_delivered() {
+        check(TEXT, b"a\nb", &[b"a"]);
+        let deliver = Options { unfinished: UnfinishedLine::Deliver, ..TEXT };
+        check(deliver, b"a\nb", &[b"a", b"b"]);
+        check(deliver, b"a\nb\r", &[b"a", b"b"]);
+        check(deliver, b"a\n", &[b"a"]);
+        check(deliver, b"a\n\r", &[b"a"]);
+        refused(deliver, b"a\n\xff", FrameError::InvalidUtf8);
+    }
+
+    #[test]
+    fn the_cap_counts_the_payload_without_its_ending() {
+        check(TEXT, b"12345678\n", &[b"12345678"]);
+        check(TEXT, b"12345678\r\n", &[b"12345678"]);
+        check(TEXT, b"12345678\r", &[]);
+        refused(TEXT, b"123456789\n", FrameError::TooBig { size: 9, max: MAX });
+        refused(TEXT, b"123456789", FrameError::TooBig { size: 9, max: MAX });
+        refused(TEXT, b"12345678\rx", FrameError::TooBig { size: 10, max: MAX });
+    }
+
+    #[test]
+    fn text_is_checked_and_bytes_are_not() {
+        refused(TEXT, b"a\xc3\n", FrameError::InvalidUtf8);
+        check(Options { text: false, ..TEXT }, b"a\xc3\n", &[b"a\xc3"]);
+    }
+
+    #[test]
+    fn a_line_that_comes_a_byte_at_a_time_is_searched_once() {
+        let mut decoder = Decoder::new(TEXT, MAX);
+        let mut input = *b"1234567\n";
+        for len in 0..input.len() {
+            assert_eq!(decoder.step(&mut input[..len]), Ok(Step::More { need: 0 }));
+            assert_eq!(decoder.scanned as usize, len);
+        }
+        assert!(matches!(decoder.step(&mut input), Ok(Step::Message { taken: 8, .. })));
+        assert_eq!(decoder.scanned, 0);
+    }
+
+    #[test]
+    fn a_payload_with_line_endings_is_written_as_one_line() {
+        let mut out = b"before\n".to_vec();
+        encode(b"a\r\nb\nc", &mut out);
+        assert_eq!(out, b"before\na  b c\n");
+    }
+
+    #[test]
+    fn an_idle_decoder_is_small() {
+        assert!(size_of::<Decoder>() <= 16);
+    }
+}

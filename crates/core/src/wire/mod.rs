@@ -6,6 +6,7 @@
 
 pub mod length;
 pub mod lines;
+mod utf8;
 pub mod websocket;
 
 use std::ops::Range;
