@@ -4,9 +4,7 @@
 /// How loud the end of a connection is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseLevel {
-    /// An ordinary end.
-    Debug,
-    /// A limit or timeout did its work.
+    /// An ordinary end, or a limit or timeout that did its work.
     Info,
     /// Someone may want to act.
     Warn,
@@ -54,11 +52,11 @@ close_reasons! {
     /// The HTTP request was refused (400, 403, 404, 408, 413, 426, 431) and the connection closed.
     BadRequest, "bad_request", 1002, Info, "bad request";
     /// The peer closed cleanly: FIN, or a WebSocket close handshake that it began.
-    PeerClosed, "peer_closed", 1000, Debug, "";
+    PeerClosed, "peer_closed", 1000, Info, "";
     /// The peer reset the connection, or the socket failed.
-    PeerReset, "peer_reset", 1006, Debug, "connection reset";
+    PeerReset, "peer_reset", 1006, Info, "connection reset";
     /// A line equal to the route's exit word.
-    Exit, "exit", 1000, Debug, "bye";
+    Exit, "exit", 1000, Info, "bye";
     /// The peer broke the wire's rules: bad frame, bad prefix, bad close code.
     ProtocolError, "protocol_error", 1002, Info, "protocol error";
     /// A message kind that the route does not take.
@@ -78,7 +76,7 @@ close_reasons! {
     /// The outbox reached `limits.outbox_bytes_max`.
     SlowConsumer, "slow_consumer", 1008, Info, "outbox over limits.outbox_bytes_max";
     /// The drain told the connection to go.
-    Drained, "drained", 1001, Debug, "going away";
+    Drained, "drained", 1001, Info, "going away";
     /// Closed by force at the end of the drain.
     Forced, "forced", 1001, Warn, "going away";
     /// The session or its service failed.

@@ -1,10 +1,23 @@
 //! weir's connection engine. (The road of a message is told here; being built.)
 
+pub mod admission;
 pub mod clock;
 pub mod close;
+mod connection;
 pub mod context;
+pub mod ends;
 pub mod lifeline;
 pub mod limits;
+pub mod listener;
+pub mod metrics;
+mod outbox;
+pub mod poll;
+mod refuse;
+mod replies;
 pub mod service;
+pub mod site;
 pub mod stage;
+pub mod transport;
+pub mod view;
 pub mod wire;
+mod worker;

@@ -1,0 +1,781 @@
+//! One connection's life once it is open: reads, asks the session, carries its actions out, closes.
+//! Holds no policy beyond its limits, and is polled by its worker's table; no task, no timer.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::admission::Permit;
+use crate::clock::{self, Tick};
+use crate::close::CloseReason;
+use crate::context::{ConnId, RequestId};
+use crate::metrics::{ConnectionRecord, MessageRefusal, SiteCells, Stopwatch, WorkerCells};
+use crate::outbox::Outbox;
+use crate::replies::Replies;
+use crate::service::{Action, Actions, Answer, Message, MessageKind, Opening, Session, Ticket};
+use crate::site::{Decoder, Site};
+use crate::stage::Stage;
+use crate::transport::Transport;
+use crate::wire::{FrameError, Step};
+use crate::worker::asks::AskSpawner;
+use crate::worker::table::Key;
+
+/// Bytes read in one turn of a connection.
+pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+/// Messages handled in one turn of a connection.
+pub(crate) const READ_MESSAGES_MAX: u32 = 256;
+/// Input discarded from a connection that lingers after its last word.
+const LINGER_BYTES_MAX: u32 = 64 * 1024;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Reads and writes.
+    Open,
+    /// Reads no more messages; replies that are owed are still awaited and written.
+    Finishing,
+    /// The last bytes are in the outbox.
+    Closing,
+    /// Our side is shut; input is discarded until the peer's end, for a bounded time.
+    Lingering,
+}
+
+/// What came of a turn: keep the connection, or take it out of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Fate {
+    Keep,
+    End(CloseReason),
+}
+
+/// What a worker lends to a connection for one turn.
+pub(crate) struct Lent<'a> {
+    pub(crate) key: Key,
+    pub(crate) site: &'a Site,
+    pub(crate) cells: &'a SiteCells,
+    pub(crate) worker: &'a WorkerCells,
+    pub(crate) asks: &'a AskSpawner,
+    pub(crate) actions: &'a mut Actions,
+    /// Encoded bytes on their way to the socket or the outbox; empty between turns.
+    pub(crate) out: &'a mut Vec<u8>,
+    /// Messages in `out`.
+    pub(crate) out_messages: u32,
+    pub(crate) scratch: &'a mut [u8],
+    pub(crate) now: Instant,
+    pub(crate) tick: Tick,
+    pub(crate) watch: &'a mut Stopwatch,
+    /// Time the sessions of this batch as well: one batch in sixteen.
+    pub(crate) sample: bool,
+    /// It may linger: fewer than the bound do.
+    pub(crate) may_linger: bool,
+}
+
+/// An open connection, small enough that tens of thousands rest in a table.
+pub(crate) struct Connection<S> {
+    socket: S,
+    session: Box<dyn Session>,
+    decoder: Decoder,
+    /// Bytes of an unfinished message, or that wait because reading is held back.
+    rest: Option<Box<Vec<u8>>>,
+    outbox: Option<Box<Outbox>>,
+    replies: Option<Box<Replies>>,
+    pub(crate) id: ConnId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) site: u16,
+    permit: Permit,
+    record: ConnectionRecord,
+    pub(crate) phase: Phase,
+    reason: CloseReason,
+    /// The Close frame to echo: `Some(None)` is one without a code.
+    echo: Option<Option<u16>>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) opened: Tick,
+    /// The last complete message or pong.
+    pub(crate) active: Tick,
+    /// The first byte of the unfinished message in `rest`.
+    partial_since: Tick,
+    heartbeat_sent: Tick,
+    linger_since: Tick,
+    lingered: u32,
+    /// Messages since the rate's window began.
+    window: u32,
+    flags: Flags,
+}
+
+/// What is known of the socket, and which queues of the worker hold this connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags {
+    /// An edge said that there is input; it has not been read to the end.
+    readable: bool,
+    /// The peer ended or cut its side: a short read is not the end.
+    hangup: bool,
+    /// The socket was full.
+    full: bool,
+    /// `rest` may hold whole messages.
+    undecoded: bool,
+    /// A ping has not been answered.
+    pinged: bool,
+    /// Reading met the peer's end of stream.
+    ended: bool,
+    in_read_queue: bool,
+    in_write_queue: bool,
+    drain_told: bool,
+}
+
+/// What a connection is made of when its handshake is over.
+pub(crate) struct NewConnection<S> {
+    pub(crate) socket: S,
+    /// Its place in the list of sites.
+    pub(crate) site: u16,
+    pub(crate) id: ConnId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) permit: Permit,
+    pub(crate) record: ConnectionRecord,
+    /// Bytes that came behind the handshake.
+    pub(crate) early: Vec<u8>,
+    /// The handshake's request id.
+    pub(crate) request_id: RequestId,
+    /// When the listener accepted it.
+    pub(crate) accepted: Instant,
+}
+
+impl<S: Transport> Connection<S> {
+    pub(crate) fn new(new: NewConnection<S>, site: &Site, tick: Tick) -> Self {
+        let session = site.service.open(&Opening {
+            conn: new.id,
+            peer: new.peer,
+            listener: &site.listener,
+            carrier: site.carrier(),
+            request_id: &new.request_id,
+        });
+        let early = !new.early.is_empty();
+        Self {
+            socket: new.socket,
+            session,
+            decoder: site.decoder(),
+            rest: early.then(|| Box::new(new.early)),
+            outbox: None,
+            replies: None,
+            id: new.id,
+            peer: new.peer,
+            site: site.index,
+            permit: new.permit,
+            record: new.record,
+            phase: Phase::Open,
+            reason: CloseReason::Aborted,
+            echo: None,
+            received: 0,
+            sent: 0,
+            received_bytes: 0,
+            sent_bytes: 0,
+            opened: tick,
+            active: tick,
+            partial_since: tick,
+            heartbeat_sent: tick,
+            linger_since: tick,
+            lingered: 0,
+            window: 0,
+            flags: Flags { undecoded: early, ..Flags::default() },
+        }
+    }
+
+    pub(crate) fn socket_mut(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
+    /// Bytes that wait in the outbox.
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
+    }
+
+    /// Messages whose answers are owed.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.replies.as_ref().map_or(0, |replies| replies.len())
+    }
+
+    /// Bytes kept of an unfinished message.
+    pub(crate) fn rest_bytes(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    /// Ends the record; the permit goes back and the socket closes with the drop.
+    pub(crate) fn end(mut self, reason: CloseReason) {
+        let cut = matches!(
+            reason,
+            CloseReason::WriteTimeout
+                | CloseReason::SlowConsumer
+                | CloseReason::PongTimeout
+                | CloseReason::Forced
+        );
+        if cut && self.outbox.is_some() {
+            self.socket.reset_on_drop();
+        }
+        let Self { socket, permit, record, .. } = self;
+        drop(socket);
+        record.close(reason);
+        drop(permit);
+    }
+
+    /// Notes an edge of the poll.
+    pub(crate) fn note(&mut self, readable: bool, writable: bool, hangup: bool) {
+        self.flags.readable |= readable || hangup;
+        self.flags.hangup |= hangup;
+        if writable {
+            self.flags.full = false;
+        }
+    }
+
+    /// Whether this connection has input to handle and may; then it is marked as queued.
+    pub(crate) fn enqueue_read(&mut self, site: &Site) -> bool {
+        let wants = !self.flags.in_read_queue && self.has_input() && !self.is_held_back(site);
+        self.flags.in_read_queue |= wants;
+        wants
+    }
+
+    /// Whether this connection has output and room for it; then it is marked as queued.
+    pub(crate) fn enqueue_write(&mut self) -> bool {
+        let wants = !self.flags.in_write_queue && self.outbox.is_some() && !self.flags.full;
+        self.flags.in_write_queue |= wants;
+        wants
+    }
+
+    fn has_input(&self) -> bool {
+        match self.phase {
+            Phase::Open => self.flags.readable || self.flags.undecoded,
+            // The peer's end is looked for, what it sends is not.
+            Phase::Lingering => self.flags.readable,
+            Phase::Finishing | Phase::Closing => false,
+        }
+    }
+
+    /// The bounds at which a socket is not read: TCP's own back-pressure.
+    fn is_held_back(&self, site: &Site) -> bool {
+        if self.phase != Phase::Open {
+            return false;
+        }
+        self.in_flight() >= site.limits.in_flight_max
+            || self.outbox_bytes() > site.limits.outbox_bytes_max / 4
+            || site.limits.messages_per_second_max.is_some_and(|max| self.window >= max)
+    }
+
+    /// A read turn: at most [`READ_BYTES_MAX`] bytes or [`READ_MESSAGES_MAX`] messages, answered
+    /// by one write. Returns the messages handled.
+    pub(crate) fn read_turn(&mut self, lent: &mut Lent<'_>) -> (Fate, u32) {
+        self.flags.in_read_queue = false;
+        if self.phase == Phase::Lingering {
+            return (self.discard(lent), 0);
+        }
+        if self.phase != Phase::Open || self.is_held_back(lent.site) {
+            return (Fate::Keep, 0);
+        }
+        let before = self.received;
+        let fate = self.read_and_decode(lent);
+        let messages = (self.received - before) as u32;
+        self.time_read(messages, lent);
+        let fate = match fate {
+            Fate::Keep => self.flush(lent),
+            end @ Fate::End(_) => end,
+        };
+        if let Some(took) = lent.watch.mark()
+            && messages > 0
+        {
+            lent.worker.stages[Stage::Write as usize].observe(took, u64::from(messages));
+        }
+        (fate, messages)
+    }
+
+    fn time_read(&mut self, messages: u32, lent: &mut Lent<'_>) {
+        if let Some(took) = lent.watch.mark()
+            && messages > 0
+        {
+            lent.worker.stages[Stage::Frame as usize].observe(took, u64::from(messages));
+        }
+    }
+
+    fn read_and_decode(&mut self, lent: &mut Lent<'_>) -> Fate {
+        let mut ended = false;
+        let mut read = 0;
+        // The scratch buffer is the worker's: taken out for the turn, so that `lent` stays whole.
+        let scratch = std::mem::take(&mut lent.scratch);
+        if self.flags.readable && !self.flags.undecoded {
+            let room = scratch.len().min(READ_BYTES_MAX);
+            match self.socket.try_read(&mut scratch[..room]) {
+                Ok(0) => ended = true,
+                Ok(n) => {
+                    read = n;
+                    // A short read ends an edge, unless the peer's end lies behind it.
+                    self.flags.readable = n == room || self.flags.hangup;
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.flags.readable = false,
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Fate::End(CloseReason::PeerReset),
+                },
+            }
+        }
+        self.received_bytes += read as u64;
+        lent.cells.bytes_received.add(read as u64);
+        if read > 0 || self.flags.undecoded {
+            let was_partial = self.is_partial();
+            let before = self.received;
+            match self.rest.take() {
+                Some(mut rest) => {
+                    rest.extend_from_slice(&scratch[..read]);
+                    let taken = self.decode(&mut rest, lent);
+                    rest.drain(..taken);
+                    self.keep_rest(Some(rest), &[]);
+                }
+                None => {
+                    let taken = self.decode(&mut scratch[..read], lent);
+                    self.keep_rest(None, &scratch[taken..read]);
+                }
+            }
+            if !was_partial || self.received > before {
+                self.partial_since = lent.tick;
+            }
+        }
+        lent.scratch = scratch;
+        if ended { self.peer_ended(lent) } else { self.advance(lent) }
+    }
+
+    /// Whether the first byte of a message has come and its last has not.
+    fn is_partial(&self) -> bool {
+        let gathering = matches!(&self.decoder, Decoder::WebSocket(d) if d.is_gathering());
+        self.rest.is_some() || gathering
+    }
+
+    /// Keeps what was not decoded; nothing of it when the connection is on its way out.
+    fn keep_rest(&mut self, rest: Option<Box<Vec<u8>>>, tail: &[u8]) {
+        self.rest = match rest {
+            _ if self.phase != Phase::Open => None,
+            Some(rest) if !rest.is_empty() => Some(rest),
+            None if !tail.is_empty() => Some(Box::new(tail.to_vec())),
+            _ => None,
+        };
+    }
+
+    /// Decodes and dispatches until nothing whole is left or a bound is reached. Returns the bytes
+    /// that are done with.
+    fn decode(&mut self, buf: &mut [u8], lent: &mut Lent<'_>) -> usize {
+        let mut taken = 0;
+        let mut messages = 0;
+        self.flags.undecoded = false;
+        while taken < buf.len() && self.phase == Phase::Open {
+            if messages == READ_MESSAGES_MAX || self.is_held_back(lent.site) {
+                self.flags.undecoded = true;
+                break;
+            }
+            let tail = &mut buf[taken..];
+            let step = match &mut self.decoder {
+                Decoder::Lines(decoder) => decoder.step(tail),
+                Decoder::Length(decoder) => decoder.step(tail),
+                Decoder::WebSocket(decoder) => decoder.step(tail),
+            };
+            match step {
+                Ok(Step::More { .. }) => break,
+                Ok(Step::Message { payload, taken: n, kind }) => {
+                    messages += 1;
+                    self.dispatch(Message { payload: &tail[payload], kind }, lent);
+                    taken += n;
+                }
+                Ok(Step::Gathered { taken: n, kind }) => {
+                    messages += 1;
+                    if let Decoder::WebSocket(decoder) = &mut self.decoder {
+                        let payload = decoder.take_gathered();
+                        self.dispatch(Message { payload: &payload, kind }, lent);
+                    }
+                    taken += n;
+                }
+                Ok(Step::Skip { taken: n }) => taken += n,
+                Ok(Step::Ping { payload, taken: n }) => {
+                    crate::wire::websocket::encode::frame(
+                        crate::wire::websocket::encode::Opcode::Pong,
+                        &tail[payload],
+                        lent.out,
+                    );
+                    taken += n;
+                }
+                Ok(Step::Pong { taken: n, .. }) => {
+                    self.flags.pinged = false;
+                    self.active = lent.tick;
+                    taken += n;
+                }
+                Ok(Step::Close { code, taken: n }) => {
+                    self.echo = Some(code);
+                    self.finish(CloseReason::PeerClosed);
+                    taken += n;
+                }
+                Err(error) => self.refuse(&error, lent),
+            }
+        }
+        taken
+    }
+
+    fn refuse(&mut self, error: &FrameError, lent: &Lent<'_>) {
+        let refusal = match error {
+            FrameError::TooBig { .. } => MessageRefusal::TooBig,
+            FrameError::InvalidUtf8 => MessageRefusal::InvalidUtf8,
+            FrameError::Protocol(_) => MessageRefusal::Protocol,
+        };
+        lent.cells.refused[refusal as usize].add(1);
+        tracing::debug!(conn = %self.id, listener = lent.site.listener, %error, "message refused");
+        self.finish(CloseReason::from(error));
+    }
+
+    fn dispatch(&mut self, message: Message<'_>, lent: &mut Lent<'_>) {
+        self.received += 1;
+        self.window += 1;
+        self.active = lent.tick;
+        lent.cells.messages_received.add(1);
+        let seq = self.received;
+        let request = RequestId::Message { conn: self.id, seq };
+        let begun = lent.sample.then(clock::now);
+        self.session.on_message(message, &request, lent.now, lent.actions);
+        self.carry_out(seq, None, lent);
+        if let Some(begun) = begun {
+            let took = clock::now().saturating_duration_since(begun);
+            lent.worker.stages[Stage::Decode as usize].observe(took, 1);
+        }
+    }
+
+    /// Carries out what the session asked for. `answered` is the ticket whose slot a reply fills;
+    /// `None` is the newest message.
+    fn carry_out(&mut self, seq: u64, answered: Option<Ticket>, lent: &mut Lent<'_>) {
+        let (bytes, mut list) = lent.actions.take();
+        let mut owed = answered;
+        for action in list.drain(..) {
+            match action {
+                Action::Reply { payload, kind, .. } => {
+                    self.sent += 1;
+                    self.reply(owed.take(), &bytes[payload], kind, lent);
+                }
+                Action::Ask(ticket, future) => {
+                    let guard = lent.asks.spawn(lent.key, ticket, future);
+                    let replies = self.replies.get_or_insert_default();
+                    match owed.take() {
+                        Some(earlier) => replies.ask_again(earlier, ticket, seq, guard),
+                        None => replies.pending(ticket, seq, guard),
+                    }
+                }
+                Action::Push(message, kind) => {
+                    self.sent += 1;
+                    lent.out_messages += 1;
+                    lent.site.encode(&message, kind, lent.out);
+                }
+                Action::Close(reason) => self.finish(reason),
+            }
+        }
+        if let (Some(ticket), Some(replies)) = (owed, &mut self.replies) {
+            replies.fill(ticket, Vec::new(), 0);
+        }
+        lent.actions.restore(bytes, list);
+    }
+
+    fn reply(
+        &mut self,
+        answered: Option<Ticket>,
+        payload: &[u8],
+        kind: MessageKind,
+        lent: &mut Lent<'_>,
+    ) {
+        let Some(replies) = &mut self.replies else {
+            lent.out_messages += 1;
+            lent.site.encode(payload, kind, lent.out);
+            return;
+        };
+        let mut bytes = Vec::with_capacity(payload.len() + 16);
+        lent.site.encode(payload, kind, &mut bytes);
+        match answered {
+            Some(ticket) => replies.fill(ticket, bytes, 1),
+            None => replies.ready(bytes, 1),
+        }
+    }
+
+    /// An ask has ended.
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Answer, lent: &mut Lent<'_>) -> Fate {
+        let Some(seq) = self.replies.as_ref().and_then(|replies| replies.seq_of(ticket)) else {
+            return Fate::Keep;
+        };
+        let request = RequestId::Message { conn: self.id, seq };
+        self.session.on_answer(ticket, answer, &request, lent.now, lent.actions);
+        self.carry_out(seq, Some(ticket), lent);
+        if let Some(replies) = &mut self.replies {
+            lent.out_messages += replies.take_due(lent.out);
+            if replies.len() == 0 {
+                self.replies = None;
+            }
+        }
+        let fate = self.advance(lent);
+        // An answer joins what waits: writes have a turn of their own.
+        match fate {
+            Fate::Keep => self.queue_and_shut(lent),
+            end @ Fate::End(_) => end,
+        }
+    }
+
+    fn queue_and_shut(&mut self, lent: &mut Lent<'_>) -> Fate {
+        match self.queue_out(lent) {
+            Fate::Keep => self.shut_when_written(lent),
+            end @ Fate::End(_) => end,
+        }
+    }
+
+    fn peer_ended(&mut self, lent: &mut Lent<'_>) -> Fate {
+        self.flags.readable = false;
+        self.flags.ended = true;
+        if self.phase == Phase::Open {
+            self.last_line(lent);
+            // What cannot be finished any more is not a message.
+            self.rest = None;
+            self.finish(CloseReason::PeerClosed);
+        }
+        self.advance(lent)
+    }
+
+    /// The last unfinished line at a half-close, when the policy delivers it.
+    fn last_line(&mut self, lent: &mut Lent<'_>) {
+        let rest = self.rest.take().unwrap_or_default();
+        let Decoder::Lines(decoder) = &mut self.decoder else { return };
+        match decoder.finish(&rest) {
+            Ok(Some((payload, kind))) => {
+                self.dispatch(Message { payload: &rest[payload], kind }, lent);
+            }
+            Ok(None) => {}
+            Err(error) => self.refuse(&error, lent),
+        }
+    }
+
+    /// Stops taking messages; replies that are owed still leave. The first reason stands.
+    pub(crate) fn finish(&mut self, reason: CloseReason) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Finishing;
+            self.reason = reason;
+        }
+    }
+
+    /// Moves a connection that finishes as far as it can go without writing.
+    pub(crate) fn advance(&mut self, lent: &mut Lent<'_>) -> Fate {
+        if self.phase == Phase::Finishing && self.replies.is_none() {
+            lent.site.encode_goodbye(self.reason, self.echo, lent.out);
+            self.phase = Phase::Closing;
+            self.rest = None;
+        }
+        Fate::Keep
+    }
+
+    /// Writes what has gathered at once when nothing waits before it.
+    pub(crate) fn flush(&mut self, lent: &mut Lent<'_>) -> Fate {
+        if !lent.out.is_empty() && self.outbox.is_none() && !self.flags.full {
+            match self.socket.try_write_vectored(&[IoSlice::new(lent.out)]) {
+                Ok(n) => {
+                    self.count_written(n, lent);
+                    if n == lent.out.len() {
+                        self.count_sent(lent);
+                        lent.out.clear();
+                    } else {
+                        self.flags.full = true;
+                        lent.out.drain(..n);
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.flags.full = true,
+                    io::ErrorKind::Interrupted => {}
+                    _ => {
+                        lent.out.clear();
+                        return Fate::End(CloseReason::PeerReset);
+                    }
+                },
+            }
+        }
+        self.queue_and_shut(lent)
+    }
+
+    /// Moves what has gathered to the outbox.
+    fn queue_out(&mut self, lent: &mut Lent<'_>) -> Fate {
+        if lent.out.is_empty() {
+            return Fate::Keep;
+        }
+        let outbox = self.outbox.get_or_insert_default();
+        let max = lent.site.limits.outbox_bytes_max;
+        // The last word is let past the bound: it is small, and there is one.
+        let max = if self.phase == Phase::Closing { max + 256 } else { max };
+        let pushed = outbox.push_own(lent.out, lent.out_messages, max, lent.now);
+        self.count_sent(lent);
+        lent.out.clear();
+        match pushed {
+            Ok(()) => Fate::Keep,
+            Err(error) => {
+                tracing::debug!(conn = %self.id, %error, "slow consumer");
+                Fate::End(CloseReason::SlowConsumer)
+            }
+        }
+    }
+
+    fn count_sent(&mut self, lent: &mut Lent<'_>) {
+        lent.cells.messages_sent.add(u64::from(lent.out_messages));
+        lent.out_messages = 0;
+    }
+
+    fn count_written(&mut self, bytes: usize, lent: &Lent<'_>) {
+        self.sent_bytes += bytes as u64;
+        lent.cells.bytes_sent.add(bytes as u64);
+    }
+
+    /// A write turn: one vectored write of what waits.
+    pub(crate) fn write_turn(&mut self, lent: &mut Lent<'_>) -> Fate {
+        self.flags.in_write_queue = false;
+        let Some(outbox) = &mut self.outbox else { return Fate::Keep };
+        let written = match outbox.write_to(&mut self.socket, lent.now) {
+            Ok(written) => written,
+            Err(_) => return Fate::End(CloseReason::PeerReset),
+        };
+        self.flags.full = written.full;
+        if outbox.is_empty() {
+            self.outbox = None;
+        }
+        self.count_written(written.bytes, lent);
+        let mut messages = 0;
+        for (n, waited) in written.waits {
+            messages += u64::from(n);
+            if n > 0 {
+                lent.worker.stages[Stage::Queue as usize].observe(waited, u64::from(n));
+            }
+        }
+        if let Some(took) = lent.watch.mark()
+            && messages > 0
+        {
+            lent.worker.stages[Stage::Write as usize].observe(took, messages);
+        }
+        self.shut_when_written(lent)
+    }
+
+    /// Once the last byte is out: shut our side, then linger until the peer's end.
+    fn shut_when_written(&mut self, lent: &Lent<'_>) -> Fate {
+        if self.phase != Phase::Closing || self.outbox.is_some() {
+            return Fate::Keep;
+        }
+        let done = self.flags.ended || self.socket.shutdown_write().is_err();
+        if done || !lent.may_linger {
+            return Fate::End(self.reason);
+        }
+        self.phase = Phase::Lingering;
+        self.linger_since = lent.tick;
+        // Input may have come while nobody looked; a spurious look costs one read.
+        self.flags.readable = true;
+        Fate::Keep
+    }
+
+    /// Reads and forgets: closing with unread input would reset what the peer has not read yet.
+    fn discard(&mut self, lent: &mut Lent<'_>) -> Fate {
+        match self.socket.try_read(lent.scratch) {
+            Ok(0) => Fate::End(self.reason),
+            Ok(n) => {
+                if self.lingered == 0 {
+                    lent.cells.refused[MessageRefusal::Closing as usize].add(1);
+                }
+                self.lingered += n as u32;
+                self.flags.readable = n == lent.scratch.len() || self.flags.hangup;
+                if self.lingered > LINGER_BYTES_MAX { Fate::End(self.reason) } else { Fate::Keep }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.flags.readable = false;
+                Fate::Keep
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Fate::Keep,
+            Err(_) => Fate::End(self.reason),
+        }
+    }
+
+    /// The once-a-second look at the deadlines of this connection.
+    pub(crate) fn sweep(&mut self, lent: &mut Lent<'_>) -> Fate {
+        let timeouts = &lent.site.timeouts;
+        self.window = 0;
+        if let Some(outbox) = &self.outbox
+            && outbox.age(lent.now) >= timeouts.write
+        {
+            return Fate::End(CloseReason::WriteTimeout);
+        }
+        match self.phase {
+            Phase::Open => self.sweep_open(lent),
+            Phase::Lingering if lent.tick.since(self.linger_since) >= timeouts.close => {
+                Fate::End(self.reason)
+            }
+            Phase::Finishing | Phase::Closing | Phase::Lingering => Fate::Keep,
+        }
+    }
+
+    fn sweep_open(&mut self, lent: &mut Lent<'_>) -> Fate {
+        let timeouts = &lent.site.timeouts;
+        // While we hold the reading back, silence is ours and not the peer's.
+        let ours = self.is_held_back(lent.site) || self.in_flight() > 0 || self.flags.undecoded;
+        if ours {
+            self.active = lent.tick;
+            self.partial_since = lent.tick;
+            self.heartbeat_sent = lent.tick;
+        }
+        let partial = self.is_partial();
+        let quiet = lent.tick.since(self.active);
+        if self.flags.pinged && lent.tick.since(self.heartbeat_sent) >= timeouts.pong {
+            self.finish(CloseReason::PongTimeout);
+        } else if partial && lent.tick.since(self.partial_since) >= timeouts.read {
+            self.finish(CloseReason::ReadTimeout);
+        } else if timeouts.idle.is_some_and(|idle| quiet >= idle) {
+            self.finish(CloseReason::IdleTimeout);
+        } else {
+            self.heartbeat(lent);
+        }
+        match self.advance(lent) {
+            Fate::Keep => self.flush(lent),
+            end @ Fate::End(_) => end,
+        }
+    }
+
+    fn heartbeat(&mut self, lent: &mut Lent<'_>) {
+        let Some(interval) = lent.site.timeouts.ping_interval else { return };
+        let due = lent.tick.since(self.heartbeat_sent) >= interval && !self.flags.pinged;
+        if due && self.outbox.is_none() && lent.site.encode_heartbeat(lent.out) {
+            self.heartbeat_sent = lent.tick;
+            self.flags.pinged = lent.site.expects_pong();
+        }
+    }
+
+    /// Tells the session of the drain, once.
+    pub(crate) fn tell_drain(&mut self, lent: &mut Lent<'_>) -> Fate {
+        if self.flags.drain_told || self.phase != Phase::Open {
+            return Fate::Keep;
+        }
+        self.flags.drain_told = true;
+        self.session.on_drain(lent.now, lent.actions);
+        let seq = self.received;
+        self.carry_out(seq, None, lent);
+        match self.advance(lent) {
+            Fate::Keep => self.flush(lent),
+            end @ Fate::End(_) => end,
+        }
+    }
+
+    /// Its place in the drain has come: what has arrived is still answered, then it closes.
+    pub(crate) fn drain(&mut self, lent: &mut Lent<'_>) -> Fate {
+        if self.phase == Phase::Open {
+            // One last look: the kernel may hold a request that was sent before our goodbye.
+            self.flags.readable = true;
+            let (fate, _) = self.read_turn(lent);
+            if let Fate::End(_) = fate {
+                return fate;
+            }
+            self.finish(CloseReason::Drained);
+        }
+        match self.advance(lent) {
+            Fate::Keep => self.flush(lent),
+            end @ Fate::End(_) => end,
+        }
+    }
+
+    /// Why it will end, once it is on its way out.
+    pub(crate) fn ending(&self) -> Option<CloseReason> {
+        (self.phase != Phase::Open).then_some(self.reason)
+    }
+}

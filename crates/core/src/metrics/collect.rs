@@ -1,0 +1,251 @@
+//! The catalogue as a `prometheus` collector: names, help texts, labels.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
+    MetricType,
+};
+
+use super::cell::{BUCKETS, Cell, Histogram, HistogramTotal};
+use super::{AcceptErrorKind, CoreMetrics, MessageRefusal, SiteCells};
+use crate::admission::Refusal;
+use crate::close::CloseReason;
+use crate::stage::Stage;
+
+impl CoreMetrics {
+    fn families(&self) -> Vec<MetricFamily> {
+        let mut families = self.connections();
+        families.extend(self.messages());
+        families.extend(self.times());
+        families
+    }
+
+    fn connections(&self) -> Vec<MetricFamily> {
+        let mut closed = counter(
+            "weir_connections_closed_total",
+            "Connections that ended, by the one reason that ended each.",
+        );
+        let mut opened =
+            counter("weir_connections_opened_total", "Connections that were admitted.");
+        let mut open = family(
+            "weir_connections_open",
+            "Connections that are open: opened minus closed.",
+            MetricType::GAUGE,
+        );
+        let mut refused = counter(
+            "weir_connections_refused_total",
+            "Connections that admission refused, by the limit that was reached.",
+        );
+        let mut errors = counter("weir_accept_errors_total", "Failed accept calls, by cause.");
+        let mut resets = counter(
+            "weir_linger_resets_total",
+            "Refused or closing connections that were reset, because too many lingered.",
+        );
+        for (name, cells) in self.listener_names.iter().zip(&self.listeners) {
+            let listener = ("listener", name.as_str());
+            // Ends are read before starts: a scrape never shows more ends than starts.
+            let mut ended = 0;
+            for reason in CloseReason::ALL {
+                let n = cells.closed[*reason as usize].get();
+                ended += n;
+                push_counter(&mut closed, &[listener, ("reason", reason.as_str())], n);
+            }
+            let started = cells.opened.get();
+            push_counter(&mut opened, &[listener], started);
+            push_gauge(&mut open, &[listener], started.saturating_sub(ended) as f64);
+            for refusal in Refusal::ALL {
+                let n = cells.refused[refusal as usize].get();
+                push_counter(&mut refused, &[listener, ("reason", refusal.as_str())], n);
+            }
+            for kind in AcceptErrorKind::ALL {
+                let n = cells.accept_errors[kind as usize].get();
+                push_counter(&mut errors, &[listener, ("kind", kind.as_str())], n);
+            }
+            push_counter(&mut resets, &[listener], cells.linger_resets.get());
+        }
+        let mut limit = family(
+            "weir_connections_limit",
+            "limits.connections_max as it is in force.",
+            MetricType::GAUGE,
+        );
+        push_gauge(&mut limit, &[], self.connections_limit as f64);
+        vec![closed, opened, open, refused, errors, resets, limit]
+    }
+
+    fn messages(&self) -> Vec<MetricFamily> {
+        type Read = fn(&SiteCells) -> &Cell;
+        let counters: [(&str, &str, Read); 4] = [
+            (
+                "weir_messages_received_total",
+                "Whole messages that connections have read.",
+                |cells| &cells.messages_received,
+            ),
+            (
+                "weir_messages_sent_total",
+                "Messages that connections have handed to the socket or the outbox.",
+                |cells| &cells.messages_sent,
+            ),
+            ("weir_received_bytes_total", "Bytes read from sockets, framing included.", |cells| {
+                &cells.bytes_received
+            }),
+            ("weir_sent_bytes_total", "Bytes that sockets took, framing included.", |cells| {
+                &cells.bytes_sent
+            }),
+        ];
+        let mut families = Vec::with_capacity(5);
+        for (name, help, read) in counters {
+            let mut family = counter(name, help);
+            for (index, site) in self.sites.iter().enumerate() {
+                let n = self.workers.iter().map(|worker| read(&worker.sites[index]).get()).sum();
+                let labels = [("listener", &*site.listener), ("route", &*site.route)];
+                push_counter(&mut family, &labels, n);
+            }
+            families.push(family);
+        }
+        let mut refused = counter(
+            "weir_messages_refused_total",
+            "Messages that were refused or discarded, by reason.",
+        );
+        for (index, site) in self.sites.iter().enumerate() {
+            for refusal in MessageRefusal::ALL {
+                let read = |cells: &SiteCells| cells.refused[refusal as usize].get();
+                let n = self.workers.iter().map(|worker| read(&worker.sites[index])).sum();
+                let labels = [
+                    ("listener", &*site.listener),
+                    ("route", &*site.route),
+                    ("reason", refusal.as_str()),
+                ];
+                push_counter(&mut refused, &labels, n);
+            }
+        }
+        families.push(refused);
+        families
+    }
+
+    fn times(&self) -> Vec<MetricFamily> {
+        let mut stages = family(
+            "weir_stage_seconds",
+            "Time that messages (or connections: accept, handshake) spend in each stage. \
+             A batch's value counts once for each of its messages; decode is a sample.",
+            MetricType::HISTOGRAM,
+        );
+        for stage in Stage::ALL {
+            let mut total = HistogramTotal::default();
+            self.shared_stages[stage as usize].add_to(&mut total);
+            for worker in &self.workers {
+                worker.stages[stage as usize].add_to(&mut total);
+            }
+            push_histogram(&mut stages, &[("stage", stage.as_str())], &total);
+        }
+        let mut lag = family(
+            "weir_loop_lag_seconds",
+            "How late the worker's probe timer ran: what an event waits for its loop.",
+            MetricType::HISTOGRAM,
+        );
+        let mut turn = family(
+            "weir_loop_turn_seconds",
+            "Time of one turn of the worker's loop that had something to do.",
+            MetricType::HISTOGRAM,
+        );
+        for (index, worker) in self.workers.iter().enumerate() {
+            let label = index.to_string();
+            let one = |family: &mut MetricFamily, histogram: &Histogram| {
+                let mut total = HistogramTotal::default();
+                histogram.add_to(&mut total);
+                push_histogram(family, &[("worker", &label)], &total);
+            };
+            one(&mut lag, &worker.lag);
+            one(&mut turn, &worker.turn);
+        }
+        vec![stages, lag, turn]
+    }
+}
+
+/// The catalogue as something a registry takes. It describes itself by its first family only: the
+/// others are fixed here too, and their label values come from the config.
+pub struct CoreCollector {
+    metrics: Arc<CoreMetrics>,
+    desc: Desc,
+}
+
+impl CoreCollector {
+    /// A collector of `metrics`.
+    ///
+    /// # Errors
+    /// Never with the names of this file; the crate's constructor checks them.
+    pub fn new(metrics: Arc<CoreMetrics>) -> prometheus::Result<Self> {
+        let name = "weir_connections_limit".to_owned();
+        let desc = Desc::new(name, "weir-core".to_owned(), Vec::new(), HashMap::new())?;
+        Ok(Self { metrics, desc })
+    }
+}
+
+impl Collector for CoreCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.metrics.families()
+    }
+}
+
+fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family
+}
+
+fn counter(name: &str, help: &str) -> MetricFamily {
+    family(name, help, MetricType::COUNTER)
+}
+
+fn metric(labels: &[(&str, &str)]) -> Metric {
+    let pair = |&(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.to_owned());
+        pair
+    };
+    Metric::from_label(labels.iter().map(pair).collect())
+}
+
+fn push_counter(family: &mut MetricFamily, labels: &[(&str, &str)], value: u64) {
+    let mut metric = metric(labels);
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    metric.set_counter(counter);
+    family.mut_metric().push(metric);
+}
+
+fn push_gauge(family: &mut MetricFamily, labels: &[(&str, &str)], value: f64) {
+    let mut metric = metric(labels);
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    metric.set_gauge(gauge);
+    family.mut_metric().push(metric);
+}
+
+fn push_histogram(family: &mut MetricFamily, labels: &[(&str, &str)], total: &HistogramTotal) {
+    let mut cumulative = 0;
+    let mut buckets = Vec::with_capacity(BUCKETS);
+    for (power, count) in total.counts.iter().take(BUCKETS).enumerate() {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound((1_u64 << power) as f64 / 1e6);
+        bucket.set_cumulative_count(cumulative);
+        buckets.push(bucket);
+    }
+    let mut proto = HistogramProto::default();
+    proto.set_bucket(buckets);
+    proto.set_sample_count(cumulative + total.counts[BUCKETS]);
+    proto.set_sample_sum(total.sum_nanos as f64 / 1e9);
+    let mut metric = metric(labels);
+    metric.set_histogram(proto);
+    family.mut_metric().push(metric);
+}

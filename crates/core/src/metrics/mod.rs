@@ -1,0 +1,241 @@
+//! This crate's catalogue of metrics and who may count what. Nothing outside names a metric.
+//!
+//! Labels are closed enums or names from the config, and every value exists at zero. Message
+//! counters are cells of the worker that owns the connection; a scrape adds them up.
+
+mod cell;
+mod collect;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use cell::{Cell, Histogram};
+pub use collect::CoreCollector;
+
+use crate::admission::Refusal;
+use crate::close::CloseReason;
+use crate::stage::Stage;
+
+/// What an accept error was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AcceptErrorKind {
+    /// The peer was gone already.
+    Peer,
+    /// No descriptor is left (EMFILE, ENFILE) or no buffer.
+    Files,
+    /// Anything else.
+    Other,
+}
+
+impl AcceptErrorKind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 3] = [Self::Peer, Self::Files, Self::Other];
+
+    /// The metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Files => "files",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Why a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MessageRefusal {
+    /// Over `limits.message_bytes_max`.
+    TooBig,
+    /// Text that is not UTF-8.
+    InvalidUtf8,
+    /// The wire's rules were broken.
+    Protocol,
+    /// Came while the connection was closing, and was discarded.
+    Closing,
+}
+
+impl MessageRefusal {
+    /// Every refusal, in order.
+    pub const ALL: [Self; 4] = [Self::TooBig, Self::InvalidUtf8, Self::Protocol, Self::Closing];
+
+    /// The metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooBig => "too_big",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::Protocol => "protocol",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// Counters of one listener that any thread may count.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerCells {
+    pub(crate) opened: Cell,
+    pub(crate) closed: [Cell; CloseReason::ALL.len()],
+    pub(crate) refused: [Cell; Refusal::ALL.len()],
+    pub(crate) accept_errors: [Cell; AcceptErrorKind::ALL.len()],
+    pub(crate) linger_resets: Cell,
+}
+
+/// Message counters of one worker and one site (a listener, or a WebSocket path of one).
+#[derive(Debug, Default)]
+pub(crate) struct SiteCells {
+    pub(crate) messages_received: Cell,
+    pub(crate) messages_sent: Cell,
+    pub(crate) bytes_received: Cell,
+    pub(crate) bytes_sent: Cell,
+    pub(crate) refused: [Cell; MessageRefusal::ALL.len()],
+}
+
+/// Everything one worker counts; only its thread writes.
+#[derive(Debug)]
+pub struct WorkerCells {
+    pub(crate) sites: Vec<SiteCells>,
+    pub(crate) stages: [Histogram; Stage::ALL.len()],
+    pub(crate) turn: Histogram,
+    pub(crate) lag: Histogram,
+}
+
+/// Names a site in the catalogue: its listener and the route it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteLabels {
+    /// The listener's configured name.
+    pub listener: String,
+    /// The route's configured name.
+    pub route: String,
+}
+
+/// The catalogue of this crate.
+#[derive(Debug)]
+pub struct CoreMetrics {
+    pub(crate) listener_names: Vec<String>,
+    pub(crate) listeners: Vec<ListenerCells>,
+    pub(crate) sites: Vec<SiteLabels>,
+    pub(crate) workers: Vec<Arc<WorkerCells>>,
+    /// Stages that other threads time: accept, handshake, pool_wait, upstream.
+    pub(crate) shared_stages: [Histogram; Stage::ALL.len()],
+    pub(crate) connections_limit: u64,
+}
+
+impl CoreMetrics {
+    /// A catalogue for these listeners, sites and workers, all at zero.
+    pub fn new(
+        listeners: Vec<String>,
+        sites: Vec<SiteLabels>,
+        workers: usize,
+        connections_limit: usize,
+    ) -> Arc<Self> {
+        let worker = || {
+            Arc::new(WorkerCells {
+                sites: sites.iter().map(|_| SiteCells::default()).collect(),
+                stages: Default::default(),
+                turn: Histogram::default(),
+                lag: Histogram::default(),
+            })
+        };
+        Arc::new(Self {
+            listeners: listeners.iter().map(|_| ListenerCells::default()).collect(),
+            workers: (0..workers).map(|_| worker()).collect(),
+            listener_names: listeners,
+            sites,
+            shared_stages: Default::default(),
+            connections_limit: connections_limit as u64,
+        })
+    }
+
+    /// The cells of one worker.
+    pub(crate) fn worker(&self, index: usize) -> Arc<WorkerCells> {
+        Arc::clone(&self.workers[index])
+    }
+
+    /// Counts the time of a stage from any thread.
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        self.shared_stages[stage as usize].observe_shared(took);
+    }
+
+    /// Counts a refused connection.
+    pub(crate) fn refused(&self, listener: u16, refusal: Refusal) {
+        self.listeners[usize::from(listener)].refused[refusal as usize].add_shared(1);
+    }
+
+    /// Counts a refusal that could not be told, because too many were being told.
+    pub(crate) fn linger_reset(&self, listener: u16) {
+        self.listeners[usize::from(listener)].linger_resets.add_shared(1);
+    }
+
+    /// Counts an accept error.
+    pub(crate) fn accept_error(&self, listener: u16, kind: AcceptErrorKind) {
+        self.listeners[usize::from(listener)].accept_errors[kind as usize].add_shared(1);
+    }
+
+    /// Connections ended, over all listeners.
+    pub fn closed_total(&self) -> u64 {
+        self.listeners.iter().flat_map(|l| &l.closed).map(Cell::get).sum()
+    }
+
+    /// Connections ended for `reason`, over all listeners.
+    pub fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.listeners.iter().map(|l| l.closed[reason as usize].get()).sum()
+    }
+
+    /// Connections opened, over all listeners.
+    pub fn opened_total(&self) -> u64 {
+        self.listeners.iter().map(|l| l.opened.get()).sum()
+    }
+}
+
+/// One for each connection: counts the open when made, and the close with its reason when dropped.
+/// A panic or a cancelled task still closes, as `aborted`.
+#[derive(Debug)]
+#[must_use]
+pub struct ConnectionRecord {
+    metrics: Arc<CoreMetrics>,
+    listener: u16,
+    reason: CloseReason,
+}
+
+impl ConnectionRecord {
+    /// Counts a connection of this listener as opened.
+    pub(crate) fn open(metrics: &Arc<CoreMetrics>, listener: u16) -> Self {
+        metrics.listeners[usize::from(listener)].opened.add_shared(1);
+        Self { metrics: Arc::clone(metrics), listener, reason: CloseReason::Aborted }
+    }
+
+    /// Consumes the record, so that a connection cannot end twice.
+    pub(crate) fn close(mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+}
+
+impl Drop for ConnectionRecord {
+    fn drop(&mut self) {
+        self.metrics.listeners[usize::from(self.listener)].closed[self.reason as usize]
+            .add_shared(1);
+    }
+}
+
+/// A chain of stage boundaries: each mark is one clock read, or none while stages are off.
+pub(crate) struct Stopwatch {
+    last: Option<Instant>,
+}
+
+impl Stopwatch {
+    /// Starts at `now`, or never when stages are off.
+    pub(crate) fn start(now: Instant, on: bool) -> Self {
+        Self { last: on.then_some(now) }
+    }
+
+    /// The time since the last mark; `None` while off.
+    #[inline]
+    pub(crate) fn mark(&mut self) -> Option<Duration> {
+        let last = self.last.as_mut()?;
+        let now = crate::clock::now();
+        let took = now.saturating_duration_since(*last);
+        *last = now;
+        Some(took)
+    }
+}

@@ -1,0 +1,208 @@
+//! The bounded queue between a session and a socket that is full, or that has its turn later.
+//! Bounded in bytes here, in age by the sweep. Never awaits.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::transport::Transport;
+
+/// Most slices given to one vectored write (Linux takes 1,024; more than 64 brings nothing).
+const SLICES_MAX: usize = 64;
+
+/// Bytes below which frames that only this connection holds are joined: one slice in place of many.
+const JOIN_BYTES_MAX: usize = 4096;
+
+/// The outbox would pass its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("outbox of {held} bytes has no room for {size} more: outbox_bytes_max = {max}")]
+pub(crate) struct PushError {
+    held: usize,
+    size: usize,
+    max: usize,
+}
+
+enum Frame {
+    /// Shared with other subscribers.
+    Shared(Bytes),
+    /// Gathered for this connection alone.
+    Own(Vec<u8>),
+}
+
+impl Frame {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+struct Entry {
+    frame: Frame,
+    since: Instant,
+    messages: u32,
+}
+
+/// What waits for one socket. Exists only while something waits.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// Bytes of the first entry that are written already.
+    head: usize,
+}
+
+/// What a write did.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Bytes the socket took.
+    pub(crate) bytes: usize,
+    /// For each entry that left whole: how many messages, and how long the oldest waited.
+    pub(crate) waits: Vec<(u32, Duration)>,
+    /// The socket is full: wait until it is writable.
+    pub(crate) full: bool,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How long the oldest byte has waited.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        self.entries.front().map_or(Duration::ZERO, |e| now.saturating_duration_since(e.since))
+    }
+
+    /// Appends `frame` for this connection alone, holding `messages` messages.
+    pub(crate) fn push_own(
+        &mut self,
+        frame: &[u8],
+        messages: u32,
+        max: usize,
+        now: Instant,
+    ) -> Result<(), PushError> {
+        self.check(frame.len(), max)?;
+        self.bytes += frame.len();
+        if let Some(Entry { frame: Frame::Own(tail), messages: held, .. }) = self.entries.back_mut()
+            && tail.len() + frame.len() <= JOIN_BYTES_MAX
+        {
+            tail.extend_from_slice(frame);
+            *held += messages;
+            return Ok(());
+        }
+        self.entries.push_back(Entry { frame: Frame::Own(frame.to_vec()), since: now, messages });
+        Ok(())
+    }
+
+    /// Appends one message that is shared with others.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "fan-out shares frames from the channels issue on")
+    )]
+    pub(crate) fn push_shared(
+        &mut self,
+        frame: Bytes,
+        max: usize,
+        now: Instant,
+    ) -> Result<(), PushError> {
+        self.check(frame.len(), max)?;
+        self.bytes += frame.len();
+        self.entries.push_back(Entry { frame: Frame::Shared(frame), since: now, messages: 1 });
+        Ok(())
+    }
+
+    fn check(&self, size: usize, max: usize) -> Result<(), PushError> {
+        if self.bytes + size > max {
+            return Err(PushError { held: self.bytes, size, max });
+        }
+        Ok(())
+    }
+
+    /// One vectored write of what has gathered.
+    ///
+    /// # Errors
+    /// Those of the socket; a full socket is not one of them.
+    pub(crate) fn write_to(
+        &mut self,
+        socket: &mut impl Transport,
+        now: Instant,
+    ) -> io::Result<Written> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let mut offered = 0;
+        for (slot, entry) in slices.iter_mut().zip(&self.entries) {
+            let skip = if count == 0 { self.head } else { 0 };
+            *slot = IoSlice::new(&entry.frame.as_slice()[skip..]);
+            offered += slot.len();
+            count += 1;
+        }
+        let bytes = match socket.try_write_vectored(&slices[..count]) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return Ok(Written::default());
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Written { bytes, waits: self.advance(bytes, now), full: bytes < offered })
+    }
+
+    fn advance(&mut self, bytes: usize, now: Instant) -> Vec<(u32, Duration)> {
+        let mut waits = Vec::new();
+        self.bytes -= bytes;
+        self.head += bytes;
+        while let Some(front) = self.entries.front()
+            && self.head >= front.frame.as_slice().len()
+        {
+            self.head -= front.frame.as_slice().len();
+            waits.push((front.messages, now.saturating_duration_since(front.since)));
+            self.entries.pop_front();
+        }
+        waits
+    }
+
+    /// Whether nothing waits any more.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::transport::pipe;
+
+    #[test]
+    fn what_does_not_fit_into_the_socket_leaves_later_and_in_order() {
+        let (mut socket, peer) = pipe(10);
+        let mut outbox = Outbox::default();
+        let now = clock::now();
+        outbox.push_own(b"one ", 1, 100, now).unwrap();
+        outbox.push_shared(Bytes::from_static(b"two "), 100, now).unwrap();
+        outbox.push_own(b"three ", 1, 100, now).unwrap();
+        let written = outbox.write_to(&mut socket, now).unwrap();
+        assert!(written.full);
+        assert_eq!((written.bytes, written.waits.len()), (10, 2));
+        assert_eq!(peer.receive(100), b"one two th");
+        let written = outbox.write_to(&mut socket, now).unwrap();
+        assert!(!written.full);
+        assert_eq!(peer.receive(100), b"ree ");
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn the_bound_counts_every_byte_that_waits() {
+        let mut outbox = Outbox::default();
+        let now = clock::now();
+        outbox.push_own(b"12345678", 1, 10, now).unwrap();
+        let error = outbox.push_shared(Bytes::from_static(b"abc"), 10, now).unwrap_err();
+        assert_eq!(error, PushError { held: 8, size: 3, max: 10 });
+        outbox.push_shared(Bytes::from_static(b"ab"), 10, now).unwrap();
+        assert_eq!(outbox.bytes(), 10);
+    }
+}

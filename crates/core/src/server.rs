@@ -1,0 +1,592 @@
+//! The engine put together: bind everything, then run workers and accept loops on a lifeline.
+//! Knows neither signals nor config.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::{Admission, AdmissionLimits};
+use crate::asks::Asks;
+use crate::clock;
+use crate::connection::NewConnection;
+use crate::context::{ConnIds, RequestId};
+use crate::ends::{Ended, Ends};
+use crate::event_loop::{AcceptedHttp, Beat, EventLoop, HttpListener, HttpQuery, HttpSide, Woken};
+use crate::http::{HttpMetrics, HttpPath, HttpSite, Origins, PathKind};
+use crate::lifeline::Lifeline;
+use crate::limits::{Limits, Timeouts};
+use crate::listener::{self, Accepting, SocketOptions, accept_loop};
+use crate::metrics::{AcceptErrorKind, ConnectionRecord, CoreMetrics, SiteLabels};
+use crate::poll::MioPoll;
+use crate::refuse::{Refuser, RefusalForm};
+use crate::service::Service;
+use crate::site::{Site, SiteWire};
+use crate::stage::Stage;
+use crate::view::{Query, Row};
+use crate::worker::asks::AskSpawner;
+use crate::worker::{Bench, Control, Mailbox, Worker};
+
+/// Connections that wait for a worker to take them up; beyond it the accept loop waits.
+const OPENS_WAITING_MAX: usize = 1024;
+/// Answers that wait for a worker; beyond it their tasks wait.
+const ANSWERS_WAITING_MAX: usize = 4096;
+/// Control messages that wait for a worker.
+const CONTROLS_WAITING_MAX: usize = 64;
+/// How long a list of connections is waited for.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a listener speaks.
+pub enum ListenerKind {
+    /// Messages of one wire, all for one service.
+    Messages {
+        /// The wire.
+        wire: SiteWire,
+        /// What is done with the messages.
+        service: Arc<dyn Service>,
+        /// A line sent each `ping_interval`.
+        heartbeat: Option<Bytes>,
+        /// A line sent when the drain closes a connection.
+        farewell: Option<Bytes>,
+    },
+    /// HTTP: WebSocket paths and POST paths.
+    Http {
+        /// The paths, exact.
+        paths: Vec<PathOptions>,
+    },
+}
+
+/// One path of an HTTP listener.
+pub struct PathOptions {
+    /// The exact path, such as `/ws`.
+    pub path: String,
+    /// A WebSocket with these allowed origins, or a POST.
+    pub websocket: Option<Origins>,
+    /// What is done with its messages.
+    pub service: Arc<dyn Service>,
+}
+
+/// One listener.
+pub struct ListenerOptions {
+    /// Its configured name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// Its own cap on open connections.
+    pub connections_max: Option<usize>,
+    /// Socket options.
+    pub socket: SocketOptions,
+}
+
+/// Everything the engine is made of.
+pub struct ServerOptions {
+    /// Event loops.
+    pub workers: usize,
+    /// The listeners.
+    pub listeners: Vec<ListenerOptions>,
+    /// Caps on one connection.
+    pub limits: Limits,
+    /// Waits for a peer.
+    pub timeouts: Timeouts,
+    /// Open connections in total.
+    pub connections_max: usize,
+    /// Open connections from one address.
+    pub connections_per_address_max: Option<usize>,
+    /// New connections a second.
+    pub connections_per_second_max: Option<u32>,
+    /// Whether stages are timed.
+    pub stages: bool,
+    /// Whether the end of each connection is logged.
+    pub log_connections: bool,
+    /// Over how long a drain closes the open connections.
+    pub drain_window: Duration,
+    /// The random part of connection ids.
+    pub seed: u64,
+}
+
+/// Why the engine could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A listener's address could not be bound.
+    #[error("listener {listener}: cannot bind {address}")]
+    Listener {
+        /// The listener's name.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The HTTP metrics could not be registered.
+    #[error("metrics of http listeners")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Every port is open, nothing is accepted yet.
+pub struct Bound {
+    listeners: Vec<BoundListener>,
+    sites: Arc<[Site]>,
+    http: Arc<[HttpListener]>,
+    metrics: Arc<CoreMetrics>,
+    admission: Arc<Admission>,
+    settings: Settings,
+}
+
+struct Settings {
+    workers: usize,
+    stages: bool,
+    log_connections: bool,
+    drain_window: Duration,
+    seed: u64,
+}
+
+struct BoundListener {
+    name: String,
+    socket: TcpListener,
+    address: SocketAddr,
+    target: Target,
+}
+
+/// Where accepted sockets of a listener go.
+#[derive(Clone, Copy)]
+enum Target {
+    /// Straight into a table, as this site.
+    Table(u16),
+    /// To HTTP, as this listener.
+    Http(usize),
+}
+
+/// Binds every listener.
+///
+/// # Errors
+/// The first address that cannot be bound; the others are closed again.
+pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<Bound, BindError> {
+    let plan = Plan::new(&options, registry)?;
+    let mut listeners = Vec::with_capacity(options.listeners.len());
+    for (one, target) in options.listeners.iter().zip(plan.targets) {
+        let fault = |source| BindError::Listener {
+            listener: one.name.clone(),
+            address: one.address,
+            source,
+        };
+        let socket = listener::bind(one.address, &one.socket).map_err(fault)?;
+        let address = socket.local_addr().map_err(fault)?;
+        listeners.push(BoundListener { name: one.name.clone(), socket, address, target });
+    }
+    let names = options.listeners.iter().map(|one| one.name.clone()).collect();
+    let labels = plan.sites.iter().map(labels).collect();
+    let metrics = CoreMetrics::new(names, labels, options.workers, options.connections_max);
+    registry.register(Box::new(crate::metrics::CoreCollector::new(Arc::clone(&metrics))?))?;
+    let admission = Admission::new(AdmissionLimits {
+        connections_max: options.connections_max,
+        per_address_max: options.connections_per_address_max,
+        per_second_max: options.connections_per_second_max,
+        per_listener_max: options.listeners.iter().map(|one| one.connections_max).collect(),
+    });
+    let settings = Settings {
+        workers: options.workers,
+        stages: options.stages,
+        log_connections: options.log_connections,
+        drain_window: options.drain_window,
+        seed: options.seed,
+    };
+    let (sites, http) = (plan.sites.into(), plan.http.into());
+    Ok(Bound { listeners, sites, http, metrics, admission, settings })
+}
+
+fn labels(site: &Site) -> SiteLabels {
+    SiteLabels { listener: site.listener.clone(), route: site.service.route().to_owned() }
+}
+
+/// Sites and HTTP listeners worked out from the options.
+struct Plan {
+    sites: Vec<Site>,
+    http: Vec<HttpListener>,
+    targets: Vec<Target>,
+}
+
+impl Plan {
+    fn new(options: &ServerOptions, registry: &prometheus::Registry) -> Result<Self, BindError> {
+        let http_metrics = HttpMetrics::register(registry)?;
+        let mut plan = Self { sites: Vec::new(), http: Vec::new(), targets: Vec::new() };
+        for (index, one) in options.listeners.iter().enumerate() {
+            let target = match &one.kind {
+                ListenerKind::Messages { wire, service, heartbeat, farewell } => {
+                    let site = plan.site(options, index, *wire, service);
+                    let place = &mut plan.sites[usize::from(site)];
+                    place.heartbeat = heartbeat.clone();
+                    place.farewell = farewell.clone();
+                    Target::Table(site)
+                }
+                ListenerKind::Http { paths } => plan.http(options, index, paths, &http_metrics),
+            };
+            plan.targets.push(target);
+        }
+        Ok(plan)
+    }
+
+    fn site(
+        &mut self,
+        options: &ServerOptions,
+        listener: usize,
+        wire: SiteWire,
+        service: &Arc<dyn Service>,
+    ) -> u16 {
+        // Listeners come from a config file: there are not 65,536 of them.
+        let index = self.sites.len() as u16;
+        self.sites.push(Site {
+            listener: options.listeners[listener].name.clone(),
+            listener_index: listener as u16,
+            index,
+            wire,
+            service: Arc::clone(service),
+            limits: options.limits.clone(),
+            timeouts: options.timeouts.clone(),
+            heartbeat: None,
+            farewell: None,
+        });
+        index
+    }
+
+    fn http(
+        &mut self,
+        options: &ServerOptions,
+        listener: usize,
+        paths: &[PathOptions],
+        metrics: &HttpMetrics,
+    ) -> Target {
+        let mut websockets = Vec::new();
+        let mut served = Vec::new();
+        for path in paths {
+            let kind = match &path.websocket {
+                Some(origins) => PathKind::WebSocket { origins: origins.clone() },
+                None => PathKind::Post,
+            };
+            websockets.push(path.websocket.as_ref().map(|_| {
+                self.site(options, listener, SiteWire::WebSocket, &path.service)
+            }));
+            served.push(HttpPath {
+                path: path.path.clone(),
+                kind,
+                service: Arc::clone(&path.service),
+            });
+        }
+        let site = HttpSite::new(
+            options.listeners[listener].name.clone(),
+            served,
+            options.limits.clone(),
+            options.timeouts.clone(),
+            metrics,
+        );
+        self.http.push(HttpListener { site: Arc::new(site), websockets });
+        Target::Http(self.http.len() - 1)
+    }
+}
+
+impl Bound {
+    /// Each listener's name and the address it is bound to.
+    pub fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        self.listeners.iter().map(|one| (one.name.clone(), one.address)).collect()
+    }
+
+    /// The catalogue of this engine.
+    pub fn metrics(&self) -> Arc<CoreMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Starts workers and accept loops. `service` runs accept loops, refusals and asks; `beats`
+    /// has one value for each worker.
+    ///
+    /// # Errors
+    /// When a thread, a runtime or an epoll instance cannot be made.
+    pub fn start(
+        self,
+        lifeline: &Lifeline,
+        service: &Handle,
+        beats: Vec<Beat>,
+    ) -> io::Result<Running> {
+        let stop = CancellationToken::new();
+        let ends = Arc::new(Ends::new(self.settings.log_connections));
+        let mut hands = Vec::with_capacity(self.settings.workers);
+        let mut threads = Vec::with_capacity(self.settings.workers);
+        for (index, beat) in beats.into_iter().enumerate().take(self.settings.workers) {
+            let (hand, thread) =
+                self.start_worker(index, lifeline, service, &ends, &stop, beat)?;
+            hands.push(hand);
+            threads.push(thread);
+        }
+        let hands: Arc<[WorkerHand]> = hands.into();
+        let running = Running {
+            admission: Arc::clone(&self.admission),
+            metrics: Arc::clone(&self.metrics),
+            ends,
+            hands,
+            threads: Mutex::new(threads),
+            stop,
+        };
+        running.obey(lifeline, service, self.settings.drain_window);
+        self.start_accepting(&running, lifeline, service);
+        Ok(running)
+    }
+
+    fn start_worker(
+        &self,
+        index: usize,
+        lifeline: &Lifeline,
+        service: &Handle,
+        ends: &Arc<Ends>,
+        stop: &CancellationToken,
+        beat: Beat,
+    ) -> io::Result<(WorkerHand, JoinHandle<()>)> {
+        let (control, control_lane) = mpsc::channel(CONTROLS_WAITING_MAX);
+        let (opens, opens_lane) = mpsc::channel(OPENS_WAITING_MAX);
+        let (answers, answers_lane) = mpsc::channel(ANSWERS_WAITING_MAX);
+        let (accepted, accepted_lane) = mpsc::channel(OPENS_WAITING_MAX);
+        let (queries, queries_lane) = mpsc::channel(CONTROLS_WAITING_MAX);
+        let load = Arc::new(AtomicUsize::new(0));
+        let asks = AskSpawner::new(service.clone(), lifeline.tasks.clone(), answers);
+        let now = clock::now();
+        let cells = self.metrics.worker(index);
+        let bench =
+            Bench::new(Arc::clone(&self.sites), Arc::clone(&cells), asks, self.settings.stages, now);
+        let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
+        let worker = Worker::new(
+            MioPoll::new()?,
+            bench,
+            mailbox,
+            Arc::clone(ends),
+            Arc::clone(&load),
+            now,
+        );
+        let http = Arc::new(HttpSide {
+            listeners: Arc::clone(&self.http),
+            asks: Asks { handle: service.clone(), tasks: lifeline.tasks.clone() },
+            opens: opens.clone(),
+            ends: Arc::clone(ends),
+            load: Arc::clone(&load),
+            tasks: lifeline.tasks.clone(),
+            force: lifeline.force.clone(),
+            live: Mutex::default(),
+        });
+        let event_loop = EventLoop {
+            worker,
+            http,
+            accepted: accepted_lane,
+            queries: queries_lane,
+            woken: Woken::default(),
+            cells,
+            stop: stop.clone(),
+            beat,
+        };
+        let thread = spawn_worker(index, event_loop)?;
+        Ok((WorkerHand { control, opens, accepted, queries, load }, thread))
+    }
+
+    fn start_accepting(self, running: &Running, lifeline: &Lifeline, service: &Handle) {
+        let refuser = Refuser::new(
+            Arc::clone(&self.metrics),
+            Arc::clone(&self.sites),
+            lifeline.tasks.clone(),
+            service.clone(),
+        );
+        let ids = Arc::new(ConnIds::new(self.settings.seed));
+        for (index, listener) in self.listeners.into_iter().enumerate() {
+            let acceptor = Acceptor {
+                index: index as u16,
+                target: listener.target,
+                form: match listener.target {
+                    Target::Table(site) => RefusalForm::Message(site),
+                    Target::Http(_) => RefusalForm::Http,
+                },
+                admission: Arc::clone(&self.admission),
+                metrics: Arc::clone(&self.metrics),
+                refuser: refuser.clone(),
+                hands: Arc::clone(&running.hands),
+                ids: Arc::clone(&ids),
+            };
+            let drain = lifeline.drain.clone();
+            let task = async move {
+                if let Err(error) = accept_loop(listener.socket, drain, acceptor).await {
+                    tracing::error!(listener = listener.name, %error, "accept loop ended");
+                }
+            };
+            lifeline.tasks.spawn_on(task, service);
+        }
+    }
+}
+
+fn spawn_worker(index: usize, event_loop: EventLoop) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("weir-worker-{index}")).spawn(move || {
+        if let Err(error) = runtime.block_on(event_loop.run()) {
+            tracing::error!(worker = index, %error, "worker ended");
+        }
+    })
+}
+
+/// The sending ends of a worker's lanes.
+struct WorkerHand {
+    control: mpsc::Sender<Control>,
+    opens: mpsc::Sender<NewConnection<mio::net::TcpStream>>,
+    accepted: mpsc::Sender<AcceptedHttp>,
+    queries: mpsc::Sender<HttpQuery>,
+    load: Arc<AtomicUsize>,
+}
+
+/// Hands what one listener accepts to admission and then to the worker with the least load.
+struct Acceptor {
+    index: u16,
+    target: Target,
+    form: RefusalForm,
+    admission: Arc<Admission>,
+    metrics: Arc<CoreMetrics>,
+    refuser: Refuser,
+    hands: Arc<[WorkerHand]>,
+    ids: Arc<ConnIds>,
+}
+
+impl Accepting for Acceptor {
+    async fn accepted(&mut self, socket: TcpStream, peer: SocketAddr) {
+        let accepted = clock::now();
+        let permit = match self.admission.admit(self.index, peer.ip(), accepted) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                return self.refuser.refuse(socket, self.index, refusal, &self.form);
+            }
+        };
+        let record = ConnectionRecord::open(&self.metrics, self.index);
+        let id = self.ids.next();
+        let Some(hand) = self.hands.iter().min_by_key(|hand| hand.load.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        hand.load.fetch_add(1, Ordering::Relaxed);
+        // A full lane holds the accept loop back, and the kernel's backlog the peers. A closed
+        // lane is the end of the process: the drop counts the connection as aborted.
+        let handed = match self.target {
+            Target::Table(site) => {
+                let request_id = RequestId::Message { conn: id, seq: 0 };
+                let socket = mio::net::TcpStream::from_std(socket);
+                let early = Vec::new();
+                let new = NewConnection {
+                    socket, site, id, peer, permit, record, early, request_id, accepted,
+                };
+                hand.opens.send(new).await.is_ok()
+            }
+            Target::Http(listener) => {
+                let new = AcceptedHttp { socket, peer, id, permit, record, accepted, listener };
+                hand.accepted.send(new).await.is_ok()
+            }
+        };
+        if handed {
+            let took = clock::now().saturating_duration_since(accepted);
+            self.metrics.stage(Stage::Accept, took);
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error, kind: AcceptErrorKind) {
+        self.metrics.accept_error(self.index, kind);
+        if kind != AcceptErrorKind::Peer {
+            tracing::warn!(%error, kind = kind.as_str(), "accept failed; backing off");
+        }
+    }
+}
+
+/// The engine at work.
+pub struct Running {
+    admission: Arc<Admission>,
+    metrics: Arc<CoreMetrics>,
+    ends: Arc<Ends>,
+    hands: Arc<[WorkerHand]>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Passes the lifeline's word on to the workers.
+    fn obey(&self, lifeline: &Lifeline, service: &Handle, drain_window: Duration) {
+        let hands = Arc::clone(&self.hands);
+        let (drain, force) = (lifeline.drain.clone(), lifeline.force.clone());
+        let stop = self.stop.clone();
+        let task = async move {
+            tokio::select! {
+                () = drain.cancelled() => {}
+                () = stop.cancelled() => return,
+            }
+            tell(&hands, || Control::Drain(drain_window)).await;
+            tokio::select! {
+                () = force.cancelled() => tell(&hands, || Control::Force).await,
+                () = stop.cancelled() => {}
+            }
+        };
+        // Not on the tracker: it lives until the stop, which waits for the tracker.
+        drop(service.spawn(task));
+    }
+
+    /// Connections that are open, handshakes included.
+    pub fn open(&self) -> usize {
+        self.admission.open()
+    }
+
+    /// The catalogue of this engine.
+    pub fn metrics(&self) -> &Arc<CoreMetrics> {
+        &self.metrics
+    }
+
+    /// Connections as they are now, in the query's order; a worker that does not answer within
+    /// 5 s is left out.
+    pub async fn list(&self, query: Query) -> Vec<Row> {
+        let mut waiting = Vec::new();
+        for hand in self.hands.iter() {
+            let (reply, rows) = oneshot::channel();
+            if hand.control.try_send(Control::List(query.clone(), reply)).is_ok() {
+                waiting.push(rows);
+            }
+            let (reply, rows) = oneshot::channel();
+            if hand.queries.try_send((query.clone(), reply)).is_ok() {
+                waiting.push(rows);
+            }
+        }
+        let mut all = Vec::new();
+        for rows in waiting {
+            if let Ok(Ok(rows)) = tokio::time::timeout(LIST_TIMEOUT, rows).await {
+                all.extend(rows);
+            }
+        }
+        query.trim(&mut all);
+        all
+    }
+
+    /// The connections that ended last, newest first.
+    pub fn ended(&self) -> Vec<Ended> {
+        self.ends.newest()
+    }
+
+    /// Ends the worker threads; what they still hold is closed as aborted. Blocks until they have.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+async fn tell(hands: &[WorkerHand], control: impl Fn() -> Control) {
+    for hand in hands {
+        if hand.control.send(control()).await.is_err() {
+            tracing::debug!("a worker has ended already");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What every connection of one listener (or of one WebSocket path) shares: its wire, its service,
+//! its limits. One value for each, made at start, never changed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::close::CloseReason;
+use crate::limits::{Limits, Timeouts};
+use crate::service::{Carrier, MessageKind, Service};
+use crate::wire::websocket::encode::Opcode;
+use crate::wire::{length, lines, websocket};
+
+/// The wire of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteWire {
+    /// Lines.
+    Lines(lines::Options),
+    /// Length-prefixed messages.
+    Length {
+        /// The form of the prefix.
+        prefix: length::Prefix,
+        /// Whether messages must be UTF-8.
+        text: bool,
+    },
+    /// WebSocket.
+    WebSocket,
+}
+
+/// What the connections of one listener, or of one WebSocket path, share.
+pub struct Site {
+    /// The listener's configured name.
+    pub listener: String,
+    /// The listener's index, for admission and metrics.
+    pub listener_index: u16,
+    /// This site's index in the engine's list and in the metrics.
+    pub index: u16,
+    /// How bytes become messages.
+    pub wire: SiteWire,
+    /// What is done with them.
+    pub service: Arc<dyn Service>,
+    /// Caps.
+    pub limits: Limits,
+    /// Waits.
+    pub timeouts: Timeouts,
+    /// A line sent each `ping_interval`, on a lines wire.
+    pub heartbeat: Option<Bytes>,
+    /// A line sent when the drain closes the connection, on a lines wire.
+    pub farewell: Option<Bytes>,
+}
+
+/// The decoder of one connection.
+pub(crate) enum Decoder {
+    Lines(lines::Decoder),
+    Length(length::Decoder),
+    WebSocket(websocket::Decoder),
+}
+
+impl Site {
+    /// How messages are carried here.
+    pub fn carrier(&self) -> Carrier {
+        match self.wire {
+            SiteWire::Lines(_) => Carrier::Lines,
+            SiteWire::Length { .. } => Carrier::Length,
+            SiteWire::WebSocket => Carrier::WebSocket,
+        }
+    }
+
+    pub(crate) fn decoder(&self) -> Decoder {
+        let max = self.limits.message_bytes_max;
+        match self.wire {
+            SiteWire::Lines(options) => Decoder::Lines(lines::Decoder::new(options, max)),
+            SiteWire::Length { prefix, text } => {
+                Decoder::Length(length::Decoder::new(prefix, text, max))
+            }
+            SiteWire::WebSocket => {
+                let options = websocket::Options { message_bytes_max: max };
+                Decoder::WebSocket(websocket::Decoder::new(options))
+            }
+        }
+    }
+
+    /// Appends `payload` as one message of this wire.
+    #[inline]
+    pub(crate) fn encode(&self, payload: &[u8], kind: MessageKind, out: &mut Vec<u8>) {
+        match self.wire {
+            SiteWire::Lines(_) => lines::encode(payload, out),
+            SiteWire::Length { prefix, .. } => {
+                if length::encode(prefix, payload, out).is_err() {
+                    // A reply that the prefix cannot carry: the peer must still get its answer.
+                    let text = b"error: reply too long for the length prefix";
+                    if length::encode(prefix, text, out).is_err() {
+                        tracing::error!(listener = self.listener, "length prefix carries nothing");
+                    }
+                }
+            }
+            SiteWire::WebSocket => {
+                let opcode = match kind {
+                    MessageKind::Text => Opcode::Text,
+                    MessageKind::Binary => Opcode::Binary,
+                };
+                websocket::encode::frame(opcode, payload, out);
+            }
+        }
+    }
+
+    /// Appends the heartbeat of this wire; false when it has none.
+    pub(crate) fn encode_heartbeat(&self, out: &mut Vec<u8>) -> bool {
+        match (self.wire, &self.heartbeat) {
+            (SiteWire::WebSocket, _) => websocket::encode::frame(Opcode::Ping, b"", out),
+            (SiteWire::Lines(_), Some(line)) => lines::encode(line, out),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Whether the heartbeat of this wire wants an answer.
+    pub(crate) fn expects_pong(&self) -> bool {
+        self.wire == SiteWire::WebSocket
+    }
+
+    /// Appends what a peer is told last, in the wire's own form: a Close frame (with `echo` in
+    /// place of our code when the peer closed first), an error line, a farewell, or nothing.
+    pub(crate) fn encode_goodbye(
+        &self,
+        reason: CloseReason,
+        echo: Option<Option<u16>>,
+        out: &mut Vec<u8>,
+    ) {
+        if self.wire == SiteWire::WebSocket {
+            match echo {
+                Some(code) => websocket::encode::close(code, "", out),
+                None => websocket::encode::close(Some(reason.code()), &self.text(reason), out),
+            }
+            return;
+        }
+        match reason {
+            CloseReason::Exit | CloseReason::PeerClosed => {}
+            CloseReason::Drained | CloseReason::Forced => {
+                if let Some(line) = &self.farewell {
+                    self.encode(line, MessageKind::Text, out);
+                }
+            }
+            other => {
+                let text = format!("error: {}", self.text(other));
+                self.encode(text.as_bytes(), MessageKind::Text, out);
+            }
+        }
+    }
+
+    /// The text of a reason, with the number of the limit where there is one.
+    fn text(&self, reason: CloseReason) -> String {
+        let fixed = reason.text();
+        match reason {
+            CloseReason::MessageTooBig => {
+                format!("{fixed} = {} bytes", self.limits.message_bytes_max)
+            }
+            CloseReason::SlowConsumer => {
+                format!("{fixed} = {} bytes", self.limits.outbox_bytes_max)
+            }
+            _ => fixed.to_owned(),
+        }
+    }
+}

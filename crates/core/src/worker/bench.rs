@@ -1,0 +1,106 @@
+//! What a worker lends to the connection whose turn it is: buffers, sites, counters, the clock.
+//! One of each a worker, so that an idle connection owns none.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::asks::AskSpawner;
+use super::table::Key;
+use crate::clock::Tick;
+use crate::connection::{Lent, READ_BYTES_MAX};
+use crate::metrics::{Stopwatch, WorkerCells};
+use crate::service::Actions;
+use crate::site::Site;
+
+/// One batch in so many is timed in detail.
+const SAMPLE: u32 = 16;
+
+pub(crate) struct Bench {
+    pub(crate) sites: Arc<[Site]>,
+    pub(crate) cells: Arc<WorkerCells>,
+    asks: AskSpawner,
+    actions: Actions,
+    out: Vec<u8>,
+    scratch: Box<[u8]>,
+    watch: Stopwatch,
+    stages: bool,
+    batches: u32,
+    origin: Instant,
+    now: Instant,
+    tick: Tick,
+}
+
+impl Bench {
+    pub(crate) fn new(
+        sites: Arc<[Site]>,
+        cells: Arc<WorkerCells>,
+        asks: AskSpawner,
+        stages: bool,
+        now: Instant,
+    ) -> Self {
+        Self {
+            sites,
+            cells,
+            asks,
+            actions: Actions::default(),
+            out: Vec::with_capacity(READ_BYTES_MAX),
+            scratch: vec![0; READ_BYTES_MAX].into_boxed_slice(),
+            watch: Stopwatch::start(now, stages),
+            stages,
+            batches: 0,
+            origin: now,
+            now,
+            tick: Tick::default(),
+        }
+    }
+
+    /// A turn begins: `now` is its time for everything but stages.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.now = now;
+        self.tick = Tick::at(self.origin, now);
+        self.watch = Stopwatch::start(now, self.stages);
+    }
+
+    /// A stage boundary between two kinds of work of one turn.
+    pub(crate) fn boundary(&mut self) {
+        self.watch.mark();
+    }
+
+    pub(crate) fn tick(&self) -> Tick {
+        self.tick
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub(crate) fn stages(&self) -> bool {
+        self.stages
+    }
+
+    pub(crate) fn lend(&mut self, key: Key, site: u16, may_linger: bool) -> Lent<'_> {
+        // What one reply made huge does not stay: an idle worker keeps one read's worth.
+        if self.out.capacity() > 4 * READ_BYTES_MAX {
+            self.out = Vec::with_capacity(READ_BYTES_MAX);
+        }
+        self.out.clear();
+        self.batches = self.batches.wrapping_add(1);
+        let site = usize::from(site);
+        Lent {
+            key,
+            site: &self.sites[site],
+            cells: &self.cells.sites[site],
+            worker: &self.cells,
+            asks: &self.asks,
+            actions: &mut self.actions,
+            out: &mut self.out,
+            out_messages: 0,
+            scratch: &mut self.scratch,
+            now: self.now,
+            tick: self.tick,
+            sample: self.stages && self.batches.is_multiple_of(SAMPLE),
+            watch: &mut self.watch,
+            may_linger,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! One worker over in-memory pipes, time moved by hand.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::asks::AskSpawner;
+use super::{Bench, Control, Mailbox, Worker};
+use crate::admission::{Admission, AdmissionLimits};
+use crate::clock;
+use crate::close::CloseReason;
+use crate::connection::NewConnection;
+use crate::context::{ConnId, RequestId};
+use crate::ends::Ends;
+use crate::limits::{Limits, Timeouts};
+use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
+use crate::poll::PipePoll;
+use crate::service::{
+    Actions, Answer, Message, MessageKind, Opening, Response, Service, Session, Ticket,
+};
+use crate::site::{Site, SiteWire};
+use crate::transport::{PipePeer, PipeSocket, pipe};
+use crate::wire::lines::{EmptyLines, Options, UnfinishedLine};
+
+/// Echoes; `ask` waits for an answer first, `exit` ends.
+struct Echo;
+
+impl Service for Echo {
+    fn route(&self) -> &str {
+        "echo"
+    }
+
+    fn open(&self, _: &Opening<'_>) -> Box<dyn Session> {
+        Box::new(EchoSession { tickets: 0 })
+    }
+}
+
+struct EchoSession {
+    tickets: u64,
+}
+
+impl Session for EchoSession {
+    fn on_message(
+        &mut self,
+        message: Message<'_>,
+        _: &RequestId,
+        _: Instant,
+        actions: &mut Actions,
+    ) {
+        match message.payload {
+            b"exit" => actions.close(CloseReason::Exit),
+            b"ask" => {
+                self.tickets += 1;
+                actions.ask(
+                    Ticket(self.tickets),
+                    Box::pin(async {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        Ok(Response { status: 200, body: bytes::Bytes::from_static(b"answer") })
+                    }),
+                );
+            }
+            other => actions.reply(message.kind, &[other]),
+        }
+    }
+
+    fn on_answer(
+        &mut self,
+        _: Ticket,
+        answer: Answer,
+        _: &RequestId,
+        _: Instant,
+        actions: &mut Actions,
+    ) {
+        if let Ok(response) = answer {
+            actions.reply(MessageKind::Text, &[&response.body]);
+        }
+    }
+}
+
+struct World {
+    worker: Worker<PipePoll>,
+    opens: mpsc::Sender<NewConnection<PipeSocket>>,
+    control: mpsc::Sender<Control>,
+    metrics: Arc<CoreMetrics>,
+    admission: Arc<Admission>,
+    ends: Arc<Ends>,
+    now: Instant,
+    runtime: tokio::runtime::Runtime,
+    ids: u64,
+}
+
+fn world(limits: Limits, timeouts: Timeouts) -> World {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let now = clock::now();
+    let lines =
+        Options { text: true, empty: EmptyLines::Skip, unfinished: UnfinishedLine::Deliver };
+    let site = Site {
+        listener: "lines".into(),
+        listener_index: 0,
+        index: 0,
+        wire: SiteWire::Lines(lines),
+        service: Arc::new(Echo),
+        limits,
+        timeouts,
+        heartbeat: None,
+        farewell: Some("bye".into()),
+    };
+    let labels = SiteLabels { listener: "lines".into(), route: "echo".into() };
+    let metrics = CoreMetrics::new(vec!["lines".into()], vec![labels], 1, 100);
+    let admission = Admission::new(AdmissionLimits {
+        connections_max: 100,
+        per_address_max: None,
+        per_second_max: None,
+        per_listener_max: vec![None],
+    });
+    let (control, control_lane) = mpsc::channel(8);
+    let (opens, opens_lane) = mpsc::channel(64);
+    let (answers, answers_lane) = mpsc::channel(64);
+    let asks = AskSpawner::new(runtime.handle().clone(), TaskTracker::new(), answers);
+    let bench = Bench::new(vec![site].into(), metrics.worker(0), asks, true, now);
+    let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
+    let ends = Arc::new(Ends::new(false));
+    let load = Arc::new(AtomicUsize::new(0));
+    let worker = Worker::new(PipePoll::new(), bench, mailbox, Arc::clone(&ends), load, now);
+    World { worker, opens, control, metrics, admission, ends, now, runtime, ids: 0 }
+}
+
+impl World {
+    fn connect(&mut self, capacity: usize) -> PipePeer {
+        let (socket, peer) = pipe(capacity);
+        self.ids += 1;
+        let id = ConnId::from_raw(self.ids);
+        let address = "127.0.0.1:9".parse().unwrap();
+        let permit = self.admission.admit(0, std::net::Ipv4Addr::LOCALHOST.into(), self.now);
+        let new = NewConnection {
+            socket,
+            site: 0,
+            id,
+            peer: address,
+            permit: permit.unwrap(),
+            record: ConnectionRecord::open(&self.metrics, 0),
+            early: Vec::new(),
+            request_id: RequestId::Message { conn: id, seq: 0 },
+            accepted: self.now,
+        };
+        assert!(self.opens.try_send(new).is_ok());
+        peer
+    }
+
+    fn turns(&mut self, n: usize) {
+        for _ in 0..n {
+            let _progress = self.worker.turn(self.now).unwrap();
+        }
+    }
+
+    /// Moves time by whole seconds, with turns in between as the tick makes them.
+    fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds * 10 {
+            self.now += Duration::from_millis(100);
+            self.turns(2);
+        }
+    }
+
+    fn reasons(&self) -> Vec<CloseReason> {
+        self.ends.newest().iter().map(|end| end.reason).collect()
+    }
+}
+
+fn calm() -> Timeouts {
+    Timeouts { idle: None, ping_interval: None, ..Timeouts::default() }
+}
+
+#[test]
+fn many_lines_in_one_read_are_answered_in_one_write() {
+    let mut world = world(Limits::default(), calm());
+    let peer = world.connect(1 << 20);
+    world.turns(1);
+    peer.send(b"one\ntwo\r\nthr");
+    world.turns(1);
+    assert_eq!(peer.receive(99), b"one\ntwo\n");
+    peer.send(b"ee\n");
+    world.turns(1);
+    assert_eq!(peer.receive(99), b"three\n");
+}
+
+#[test]
+fn a_half_close_keeps_its_replies_and_its_last_line() {
+    let mut world = world(Limits::default(), calm());
+    let peer = world.connect(1 << 20);
+    peer.send(b"one\nlast");
+    peer.shutdown_write();
+    world.turns(3);
+    assert_eq!(peer.receive(99), b"one\nlast\n");
+    assert!(peer.at_end());
+    assert_eq!(world.reasons(), [CloseReason::PeerClosed]);
+    assert_eq!(world.admission.open(), 0);
+}
+
+#[test]
+fn replies_keep_the_order_of_requests_whatever_finishes_first() {
+    let mut world = world(Limits::default(), calm());
+    let peer = world.connect(1 << 20);
+    peer.send(b"ask\nsecond\nexit\n");
+    world.turns(2);
+    assert_eq!(peer.receive(99), b"");
+    world.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(30)).await });
+    world.turns(3);
+    assert_eq!(peer.receive(99), b"answer\nsecond\n");
+    peer.shutdown_write();
+    world.turns(2);
+    assert_eq!(world.reasons(), [CloseReason::Exit]);
+}
+
+#[test]
+fn a_line_over_its_limit_is_refused_by_name_after_what_was_owed() {
+    let limits = Limits { message_bytes_max: 8, ..Limits::default() };
+    let mut world = world(limits, calm());
+    let peer = world.connect(1 << 20);
+    peer.send(b"fine\n123456789\nnever\n");
+    world.turns(2);
+    let text = "fine\nerror: message over limits.message_bytes_max = 8 bytes\n";
+    assert_eq!(peer.receive(999), text.as_bytes());
+    peer.shutdown_write();
+    world.turns(2);
+    assert_eq!(world.reasons(), [CloseReason::MessageTooBig]);
+}
+
+#[test]
+fn a_peer_that_does_not_read_holds_a_bounded_outbox_and_is_cut_by_the_write_timeout() {
+    let limits = Limits { outbox_bytes_max: 4096, ..Limits::default() };
+    let mut world = world(limits, calm());
+    let peer = world.connect(512);
+    let line = [b'x'; 99];
+    for _ in 0..200 {
+        peer.send(&line);
+        peer.send(b"\n");
+        world.turns(1);
+    }
+    assert_eq!(world.reasons(), []);
+    world.pass(12);
+    assert_eq!(world.reasons(), [CloseReason::WriteTimeout]);
+    assert!(peer.is_reset());
+}
+
+#[test]
+fn a_slow_sender_is_cut_and_a_quiet_peer_is_cut_and_both_are_told() {
+    let timeouts = Timeouts { read: Duration::from_secs(3), ..calm() };
+    let mut slow = world(Limits::default(), timeouts);
+    let peer = slow.connect(1 << 20);
+    slow.turns(1);
+    for _ in 0..6 {
+        peer.send(b"x");
+        slow.pass(1);
+    }
+    assert_eq!(peer.receive(99), b"error: read timeout\n");
+
+    let timeouts = Timeouts { idle: Some(Duration::from_secs(5)), ..calm() };
+    let mut quiet = world(Limits::default(), timeouts);
+    let peer = quiet.connect(1 << 20);
+    quiet.pass(4);
+    peer.send(b"awake\n");
+    quiet.pass(4);
+    assert_eq!(peer.receive(99), b"awake\n");
+    quiet.pass(3);
+    assert_eq!(peer.receive(99), b"error: idle timeout\n");
+    // It does not close its side: the linger is bounded.
+    quiet.pass(3);
+    assert_eq!(quiet.reasons(), [CloseReason::IdleTimeout]);
+}
+
+#[test]
+fn the_message_rate_holds_reading_back_and_loses_nothing() {
+    let limits = Limits { messages_per_second_max: Some(10), ..Limits::default() };
+    let mut world = world(limits, calm());
+    let peer = world.connect(1 << 20);
+    for n in 0..35 {
+        peer.send(format!("{n}\n").as_bytes());
+    }
+    world.turns(5);
+    let count = |bytes: Vec<u8>| bytes.iter().filter(|b| **b == b'\n').count();
+    assert_eq!(count(peer.receive(9999)), 10);
+    world.pass(1);
+    assert_eq!(count(peer.receive(9999)), 10);
+    world.pass(3);
+    assert_eq!(count(peer.receive(9999)), 15);
+}
+
+#[test]
+fn a_drain_says_farewell_at_its_pace() {
+    let mut world = world(Limits::default(), calm());
+    let peers: Vec<_> = (0..10).map(|_| world.connect(4096)).collect();
+    world.turns(2);
+    assert!(world.control.try_send(Control::Drain(Duration::from_secs(10))).is_ok());
+    world.pass(5);
+    let told = peers.iter().filter(|peer| peer.receive(99) == b"bye\n").count();
+    assert!((4..=6).contains(&told), "{told} of 10 half way through");
+    world.pass(8);
+    assert_eq!(world.metrics.closed_for(CloseReason::Drained), 10);
+    assert_eq!(world.worker.len(), 0);
+    assert_eq!(world.admission.open(), 0);
+}
+
+#[test]
+fn force_closes_whoever_is_left() {
+    let mut world = world(Limits::default(), calm());
+    let _peers: Vec<_> = (0..3).map(|_| world.connect(64)).collect();
+    world.turns(2);
+    assert!(world.control.try_send(Control::Force).is_ok());
+    world.turns(1);
+    assert_eq!(world.reasons(), [CloseReason::Forced; 3]);
+}
+
+#[test]
+fn a_connection_at_rest_stays_within_its_budget() {
+    let size = size_of::<crate::connection::Connection<mio::net::TcpStream>>();
+    assert!(size <= 320, "a connection takes {size} bytes of the table");
+}
