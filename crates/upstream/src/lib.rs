@@ -7,9 +7,12 @@
 //!
 //! Nothing here knows who calls, or what a message, a route or a connection of weir is.
 
+mod breaker;
 mod call;
 mod error;
 mod options;
+mod pool;
+mod targets;
 
 pub use call::{CallTimings, UpstreamRequest, UpstreamResponse};
 pub use error::{ConnectFault, UpstreamBuildError, UpstreamError};
