@@ -156,17 +156,40 @@ impl Peer {
         SockRef::from(&self.stream).attach_filter(&drop_all).expect("SO_ATTACH_FILTER");
     }
 
+    /// Takes what `parse` makes of the first bytes, once it makes something of them: a value and
+    /// how many bytes it took. `None` when the connection ends before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled, it has taken nothing.
+    ///
+    /// # Panics
+    ///
+    /// When neither happens in time.
+    pub async fn take_parsed<T>(
+        &mut self,
+        parse: impl Fn(&[u8]) -> Option<(T, usize)>,
+    ) -> Option<T> {
+        loop {
+            if let Some((value, taken)) = parse(&self.buffer) {
+                self.buffer.drain(..taken);
+                return Some(value);
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+
     /// Takes exactly `count` bytes.
     ///
     /// # Panics
     ///
     /// When they do not come in time, or the connection ends before them.
     pub async fn take(&mut self, count: usize) -> Vec<u8> {
-        while self.buffer.len() < count {
-            let so_far = self.buffer.len();
-            assert!(self.fill().await, "{so_far} of {count} bytes, then {:?}", self.ended);
-        }
-        self.buffer.drain(..count).collect()
+        let parse = |bytes: &[u8]| Some((bytes.get(..count)?.to_vec(), count));
+        let taken = self.take_parsed(parse).await;
+        taken.unwrap_or_else(|| panic!("{} of {count} bytes, then the end", self.buffer.len()))
     }
 
     /// Takes what comes up to and with `mark`, or `None` when the connection ends before it.
@@ -175,17 +198,11 @@ impl Peer {
     ///
     /// When neither happens in time.
     pub async fn take_through(&mut self, mark: &[u8]) -> Option<Vec<u8>> {
-        let mut searched = 0;
-        loop {
-            let found = self.buffer[searched..].windows(mark.len()).position(|w| w == mark);
-            if let Some(at) = found {
-                return Some(self.buffer.drain(..searched + at + mark.len()).collect());
-            }
-            searched = self.buffer.len().saturating_sub(mark.len() - 1);
-            if !self.fill().await {
-                return None;
-            }
-        }
+        let parse = |bytes: &[u8]| {
+            let end = bytes.windows(mark.len()).position(|window| window == mark)? + mark.len();
+            Some((bytes[..end].to_vec(), end))
+        };
+        self.take_parsed(parse).await
     }
 
     /// Takes all that comes until the connection ends.
@@ -312,7 +329,17 @@ impl FramePeer {
     ///
     /// When none comes, or one that is not UTF-8.
     pub async fn hear(&mut self) -> String {
-        String::from_utf8(self.hear_bytes().await).expect("a message of UTF-8")
+        self.try_hear().await.expect("a message before the end of the connection")
+    }
+
+    /// The next message, or `None` when the connection ends before one.
+    ///
+    /// # Panics
+    ///
+    /// When it is not UTF-8.
+    pub async fn try_hear(&mut self) -> Option<String> {
+        let bytes = self.peer.take_parsed(Self::parse).await?;
+        Some(String::from_utf8(bytes).expect("a message of UTF-8"))
     }
 
     /// The next message.
@@ -321,7 +348,13 @@ impl FramePeer {
     ///
     /// When none comes.
     pub async fn hear_bytes(&mut self) -> Vec<u8> {
-        let head: [u8; 4] = self.peer.take(4).await.try_into().expect("four bytes");
-        self.peer.take(u32::from_be_bytes(head) as usize).await
+        let taken = self.peer.take_parsed(Self::parse).await;
+        taken.expect("a message before the end of the connection")
+    }
+
+    fn parse(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        Some((rest.get(..length)?.to_vec(), 4 + length))
     }
 }

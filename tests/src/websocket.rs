@@ -166,6 +166,20 @@ impl WebSocket {
         String::from_utf8(frame.payload).expect("a text of UTF-8")
     }
 
+    /// The next text message, or `None` when weir closes before one; a close is answered.
+    ///
+    /// # Panics
+    ///
+    /// When the connection ends without a close frame.
+    pub async fn try_hear(&mut self) -> Option<String> {
+        let frame = self.next_message().await;
+        if frame.opcode == opcode::CLOSE {
+            self.send_frame(true, opcode::CLOSE, &frame.payload).await;
+            return None;
+        }
+        Some(String::from_utf8(frame.payload).expect("a text of UTF-8"))
+    }
+
     /// The next frame that is not a ping or a pong. Pings are answered.
     pub async fn next_message(&mut self) -> Frame {
         loop {
@@ -184,22 +198,8 @@ impl WebSocket {
     ///
     /// When none comes, or one that breaks the rules for servers.
     pub async fn next_frame(&mut self) -> Frame {
-        let head = self.peer.take(2).await;
-        assert_eq!(head[0] & 0x70, 0, "reserved bits are set: {head:?}");
-        assert_eq!(head[1] & 0x80, 0, "a server must not mask: {head:?}");
-        let length = match head[1] {
-            126 => {
-                let bytes = self.peer.take(2).await.try_into().expect("two bytes");
-                usize::from(u16::from_be_bytes(bytes))
-            }
-            127 => {
-                let bytes = self.peer.take(8).await.try_into().expect("eight bytes");
-                usize::try_from(u64::from_be_bytes(bytes)).expect("a length that fits")
-            }
-            short => usize::from(short),
-        };
-        let payload = self.peer.take(length).await;
-        Frame { last: head[0] & 0x80 != 0, opcode: head[0] & 0x0f, payload }
+        let taken = self.peer.take_parsed(parse).await;
+        taken.expect("a frame before the end of the connection")
     }
 
     /// Waits for weir to begin the close handshake, answers it, and waits for the end of the
@@ -211,6 +211,27 @@ impl WebSocket {
         self.peer.expect_end().await;
         (code, reason)
     }
+}
+
+/// Reads one frame from the first bytes, if it is whole.
+fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let ([first, second], rest) = bytes.split_first_chunk::<2>()?;
+    assert_eq!(first & 0x70, 0, "reserved bits are set: {bytes:x?}");
+    assert_eq!(second & 0x80, 0, "a server must not mask: {bytes:x?}");
+    let (length, rest) = match second {
+        126 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(*length)), rest)
+        }
+        127 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::try_from(u64::from_be_bytes(*length)).expect("a length that fits"), rest)
+        }
+        short => (usize::from(*short), rest),
+    };
+    let payload = rest.get(..length)?.to_vec();
+    let taken = bytes.len() - rest.len() + length;
+    Some((Frame { last: first & 0x80 != 0, opcode: first & 0x0f, payload }, taken))
 }
 
 #[cfg(test)]
