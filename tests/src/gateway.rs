@@ -78,6 +78,12 @@ impl Start {
         self
     }
 
+    /// The side port's address instead of a free loopback one.
+    pub fn ops_address(mut self, address: &str) -> Self {
+        self.settings.ops_address(address);
+        self
+    }
+
     /// Does not wait for `/readyz`.
     pub fn without_waiting(mut self) -> Self {
         self.wait_until_ready = false;

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 /// A configuration being written.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    ops_address: String,
     sections: BTreeMap<String, String>,
     listeners: BTreeMap<String, String>,
     route: String,
@@ -17,7 +18,8 @@ impl Default for Settings {
     /// Three listeners that echo, on free ports, and shutdown stages that do not wait long.
     fn default() -> Self {
         let mut settings = Self {
-            sections: BTreeMap::new(),
+            ops_address: String::new(),
+            sections: BTreeMap::from([("ops".to_owned(), String::new())]),
             listeners: BTreeMap::new(),
             route: ECHO.to_owned(),
             tables: String::new(),
@@ -25,7 +27,7 @@ impl Default for Settings {
         for (name, keys) in LISTENERS {
             settings.listener(name, keys);
         }
-        settings.section("ops", r#"address = "127.0.0.1:0""#);
+        settings.ops_address("127.0.0.1:0");
         settings.section("logs", r#"format = "json""#);
         settings
     }
@@ -70,6 +72,11 @@ impl Settings {
         section.push('\n');
     }
 
+    /// Puts the side port at this address.
+    pub fn ops_address(&mut self, address: &str) {
+        self.ops_address = address.to_owned();
+    }
+
     /// Adds keys to a listener, which is a new one when the name is.
     pub fn listener(&mut self, name: &str, keys: &str) {
         let listener = self.listeners.entry(name.to_owned()).or_default();
@@ -99,7 +106,10 @@ impl Settings {
             writeln!(toml, "[{name}]\n{keys}").expect("a String takes everything");
         };
         for (name, keys) in &self.sections {
-            write(name, keys);
+            match name.as_str() {
+                "ops" => write(name, &format!("address = \"{}\"\n{keys}", self.ops_address)),
+                _ => write(name, keys),
+            }
         }
         if !self.sections.contains_key("shutdown") {
             write("shutdown", SHUTDOWN);
