@@ -123,6 +123,8 @@ struct Flags {
     in_read_queue: bool,
     in_write_queue: bool,
     drain_told: bool,
+    /// Its place in the drain has come: nothing more is read, what was read is still answered.
+    leaving: bool,
 }
 
 /// What a connection is made of when its handshake is over.
@@ -201,6 +203,11 @@ impl<S: Transport> Connection<S> {
         self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
+    /// Whether the peer is owed something: an answer, or bytes it has not taken.
+    pub(crate) fn owes(&self) -> bool {
+        self.replies.is_some() || self.outbox.is_some() || self.flags.undecoded
+    }
+
     /// Ends the record; the permit goes back and the socket closes with the drop.
     pub(crate) fn end(mut self, reason: CloseReason) {
         let cut = matches!(
@@ -244,7 +251,7 @@ impl<S: Transport> Connection<S> {
 
     fn has_input(&self) -> bool {
         match self.phase {
-            Phase::Open => self.flags.readable || self.flags.undecoded,
+            Phase::Open => (self.flags.readable && !self.flags.leaving) || self.flags.undecoded,
             // The peer's end is looked for, what it sends is not.
             Phase::Lingering => self.flags.readable,
             Phase::Finishing | Phase::Closing => false,
@@ -300,7 +307,7 @@ impl<S: Transport> Connection<S> {
         let mut read = 0;
         // The scratch buffer is the worker's: taken out for the turn, so that `lent` stays whole.
         let scratch = std::mem::take(&mut lent.scratch);
-        if self.flags.readable && !self.flags.undecoded {
+        if self.flags.readable && !self.flags.undecoded && !self.flags.leaving {
             let room = scratch.len().min(READ_BYTES_MAX);
             match self.socket.try_read(&mut scratch[..room]) {
                 Ok(0) => ended = true,
@@ -558,6 +565,9 @@ impl<S: Transport> Connection<S> {
 
     /// Moves a connection that finishes as far as it can go without writing.
     pub(crate) fn advance(&mut self, lent: &mut Lent<'_>) -> Fate {
+        if self.flags.leaving && !self.flags.undecoded {
+            self.finish(CloseReason::Drained);
+        }
         if self.phase == Phase::Finishing && self.replies.is_none() {
             lent.site.encode_goodbye(self.reason, self.echo, lent.out);
             self.phase = Phase::Closing;
@@ -766,7 +776,7 @@ impl<S: Transport> Connection<S> {
             if let Fate::End(_) = fate {
                 return fate;
             }
-            self.finish(CloseReason::Drained);
+            self.flags.leaving = true;
         }
         match self.advance(lent) {
             Fate::Keep => self.flush(lent),

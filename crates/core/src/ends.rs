@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -44,12 +45,23 @@ pub struct Ended {
 pub struct Ends {
     ring: Mutex<VecDeque<Ended>>,
     log: bool,
+    lost: AtomicU64,
 }
 
 impl Ends {
     /// Keeps ends, and logs each as one line when `log` is on.
     pub fn new(log: bool) -> Self {
-        Self { ring: Mutex::new(VecDeque::new()), log }
+        Self { ring: Mutex::new(VecDeque::new()), log, lost: AtomicU64::new(0) }
+    }
+
+    /// A connection was closed by force while its peer was owed something.
+    pub(crate) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were closed by force while their peers were owed something.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// A connection has ended.

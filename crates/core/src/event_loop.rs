@@ -24,8 +24,8 @@ use crate::close::CloseReason;
 use crate::connection::NewConnection;
 use crate::context::{ConnId, RequestId};
 use crate::ends::{Ended, Ends};
-use crate::http::{self, HttpEnd, HttpSite, HttpStop};
-use crate::metrics::{ConnectionRecord, WorkerCells};
+use crate::http::{self, HttpEnd, HttpPeer, HttpSite, HttpStop, HttpTraffic};
+use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
 use crate::poll::{self, MioPoll};
 use crate::view::{Query, Row};
 use crate::worker::pace::Pace;
@@ -48,11 +48,16 @@ pub(crate) struct AcceptedHttp {
     pub(crate) listener: usize,
 }
 
-/// One HTTP listener and the table sites that its WebSocket paths lead to.
+/// One HTTP listener, and where its paths lead and count.
 pub(crate) struct HttpListener {
+    pub(crate) name: String,
     pub(crate) site: Arc<HttpSite>,
     /// For each path of the site: the table site of its WebSockets.
     pub(crate) websockets: Vec<Option<u16>>,
+    /// For each path of the site: the message counters.
+    pub(crate) cells: Vec<usize>,
+    /// The counters of bytes that belong to no path: heads, bodies, responses.
+    pub(crate) carrier_cells: usize,
 }
 
 /// Called at least ten times a second by a loop that turns.
@@ -88,6 +93,7 @@ pub(crate) struct HttpSide {
     pub(crate) opens: mpsc::Sender<NewConnection<mio::net::TcpStream>>,
     pub(crate) ends: Arc<Ends>,
     pub(crate) load: Arc<AtomicUsize>,
+    pub(crate) cells: Arc<WorkerCells>,
     pub(crate) tasks: TaskTracker,
     pub(crate) force: CancellationToken,
     /// Connections that are not in the table. Touched by the worker's thread alone.
@@ -100,6 +106,62 @@ pub(crate) struct LiveHttp {
     peer: SocketAddr,
     accepted: Instant,
     drain: CancellationToken,
+    counts: Arc<HttpCounts>,
+}
+
+/// What one HTTP connection counts, for itself and for its worker. Only the worker's thread writes.
+struct HttpCounts {
+    listeners: Arc<[HttpListener]>,
+    listener: usize,
+    worker: Arc<WorkerCells>,
+    received: Cell,
+    sent: Cell,
+    received_bytes: Cell,
+    sent_bytes: Cell,
+}
+
+impl HttpCounts {
+    fn new(http: &HttpSide, listener: usize) -> Arc<Self> {
+        Arc::new(Self {
+            listeners: Arc::clone(&http.listeners),
+            listener,
+            worker: Arc::clone(&http.cells),
+            received: Cell::default(),
+            sent: Cell::default(),
+            received_bytes: Cell::default(),
+            sent_bytes: Cell::default(),
+        })
+    }
+
+    fn carrier(&self) -> &SiteCells {
+        &self.worker.sites[self.listeners[self.listener].carrier_cells]
+    }
+
+    fn path(&self, path: usize) -> &SiteCells {
+        &self.worker.sites[self.listeners[self.listener].cells[path]]
+    }
+}
+
+impl HttpTraffic for HttpCounts {
+    fn bytes_received(&self, n: u64) {
+        self.received_bytes.add(n);
+        self.carrier().bytes_received.add(n);
+    }
+
+    fn bytes_sent(&self, n: u64) {
+        self.sent_bytes.add(n);
+        self.carrier().bytes_sent.add(n);
+    }
+
+    fn message_received(&self, path: usize) {
+        self.received.add(1);
+        self.path(path).messages_received.add(1);
+    }
+
+    fn message_sent(&self, path: usize) {
+        self.sent.add(1);
+        self.path(path).messages_sent.add(1);
+    }
 }
 
 impl EventLoop {
@@ -169,15 +231,17 @@ impl EventLoop {
             if self.worker.is_forced() {
                 drain.cancel();
             }
+            let counts = HttpCounts::new(&http, accepted.listener);
             let live = LiveHttp {
                 listener: accepted.listener,
                 peer: accepted.peer,
                 accepted: accepted.accepted,
                 drain: drain.clone(),
+                counts: Arc::clone(&counts),
             };
             http.live.lock().insert(accepted.id, live);
             let tasks = http.tasks.clone();
-            tasks.spawn(serve_http(http, accepted, drain));
+            tasks.spawn(serve_http(http, accepted, drain, counts));
         }
     }
 
@@ -214,16 +278,16 @@ impl HttpSide {
             let age = now.saturating_duration_since(live.accepted);
             Row {
                 conn: *id,
-                listener: self.listeners[live.listener].site.listener.clone(),
+                listener: self.listeners[live.listener].name.clone(),
                 route: String::new(),
                 state: if live.drain.is_cancelled() { "draining" } else { "http" },
                 peer: live.peer,
                 age,
                 idle: age,
-                received: 0,
-                sent: 0,
-                received_bytes: 0,
-                sent_bytes: 0,
+                received: live.counts.received.get(),
+                sent: live.counts.sent.get(),
+                received_bytes: live.counts.received_bytes.get(),
+                sent_bytes: live.counts.sent_bytes.get(),
                 outbox_bytes: 0,
                 in_flight: 0,
             }
@@ -242,19 +306,27 @@ impl Drop for LiveGuard<'_> {
 }
 
 /// One HTTP connection from its first byte to its end, or until it is a WebSocket of the table.
-async fn serve_http(http: Arc<HttpSide>, accepted: AcceptedHttp, drain: CancellationToken) {
+async fn serve_http(
+    http: Arc<HttpSide>,
+    accepted: AcceptedHttp,
+    drain: CancellationToken,
+    counts: Arc<HttpCounts>,
+) {
     let AcceptedHttp { socket, peer, id, permit, record, accepted, listener } = accepted;
     let guard = LiveGuard(&http, id);
     let listener = &http.listeners[listener];
-    let stop = HttpStop { drain, force: http.force.clone() };
+    let client = HttpPeer {
+        addr: peer,
+        conn: id,
+        stop: HttpStop { drain, force: http.force.clone() },
+        asks: http.asks.clone(),
+        traffic: Arc::clone(&counts) as Arc<dyn HttpTraffic>,
+    };
     let end = match tokio::net::TcpStream::from_std(socket) {
-        Ok(socket) => {
-            let asks = http.asks.clone();
-            http::serve(socket, Arc::clone(&listener.site), peer, id, stop, asks).await
-        }
+        Ok(socket) => http::serve(socket, Arc::clone(&listener.site), client).await,
         Err(error) => {
             tracing::warn!(%error, "a socket could not be watched");
-            HttpEnd::closed(CloseReason::InternalError)
+            HttpEnd::Closed { reason: CloseReason::InternalError }
         }
     };
     let reason = match end {
@@ -268,24 +340,27 @@ async fn serve_http(http: Arc<HttpSide>, accepted: AcceptedHttp, drain: Cancella
                 }
             }
         }
-        HttpEnd::Closed { reason, .. } => {
+        HttpEnd::Closed { reason } => {
             record.close(reason);
             drop(permit);
             reason
         }
     };
     http.load.fetch_sub(1, Ordering::Relaxed);
+    if reason == CloseReason::Forced {
+        http.ends.count_lost();
+    }
     http.ends.push(Ended {
         conn: id,
-        listener: listener.site.listener.clone(),
+        listener: listener.name.clone(),
         route: String::new(),
         peer,
         reason,
         duration: clock::now().saturating_duration_since(accepted),
-        received: 0,
-        sent: 0,
-        received_bytes: 0,
-        sent_bytes: 0,
+        received: counts.received.get(),
+        sent: counts.sent.get(),
+        received_bytes: counts.received_bytes.get(),
+        sent_bytes: counts.sent_bytes.get(),
         at: SystemTime::now(),
     });
 }

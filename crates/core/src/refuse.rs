@@ -17,7 +17,7 @@ use crate::service::MessageKind;
 use crate::site::Site;
 
 /// Refused peers that are being told at the same time.
-const TELLING_MAX: usize = 256;
+const TELLING_MAX: usize = 64;
 /// Input of a refused peer that is discarded.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 /// How long a refused peer is listened to after it was told.

@@ -184,8 +184,7 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         listeners.push(BoundListener { name: one.name.clone(), socket, address, target });
     }
     let names = options.listeners.iter().map(|one| one.name.clone()).collect();
-    let labels = plan.sites.iter().map(labels).collect();
-    let metrics = CoreMetrics::new(names, labels, options.workers, options.connections_max);
+    let metrics = CoreMetrics::new(names, plan.labels, options.workers, options.connections_max);
     registry.register(Box::new(crate::metrics::CoreCollector::new(Arc::clone(&metrics))?))?;
     let admission = Admission::new(AdmissionLimits {
         connections_max: options.connections_max,
@@ -204,13 +203,11 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
     Ok(Bound { listeners, sites, http, metrics, admission, settings })
 }
 
-fn labels(site: &Site) -> SiteLabels {
-    SiteLabels { listener: site.listener.clone(), route: site.service.route().to_owned() }
-}
-
 /// Sites and HTTP listeners worked out from the options.
 struct Plan {
     sites: Vec<Site>,
+    /// The message counters there are: one place for each listener and route.
+    labels: Vec<SiteLabels>,
     http: Vec<HttpListener>,
     targets: Vec<Target>,
 }
@@ -218,7 +215,8 @@ struct Plan {
 impl Plan {
     fn new(options: &ServerOptions, registry: &prometheus::Registry) -> Result<Self, BindError> {
         let http_metrics = HttpMetrics::register(registry)?;
-        let mut plan = Self { sites: Vec::new(), http: Vec::new(), targets: Vec::new() };
+        let mut plan =
+            Self { sites: Vec::new(), labels: Vec::new(), http: Vec::new(), targets: Vec::new() };
         for (index, one) in options.listeners.iter().enumerate() {
             let target = match &one.kind {
                 ListenerKind::Messages { wire, service, heartbeat, farewell } => {
@@ -232,6 +230,7 @@ impl Plan {
             };
             plan.targets.push(target);
         }
+        plan.count(options);
         Ok(plan)
     }
 
@@ -246,8 +245,8 @@ impl Plan {
         let index = self.sites.len() as u16;
         self.sites.push(Site {
             listener: options.listeners[listener].name.clone(),
-            listener_index: listener as u16,
             index,
+            cells: 0,
             wire,
             service: Arc::clone(service),
             limits: options.limits.clone(),
@@ -288,9 +287,50 @@ impl Plan {
             options.timeouts.clone(),
             metrics,
         );
-        self.http.push(HttpListener { site: Arc::new(site), websockets });
+        self.http.push(HttpListener {
+            name: options.listeners[listener].name.clone(),
+            site: Arc::new(site),
+            websockets,
+            cells: Vec::new(),
+            carrier_cells: 0,
+        });
         Target::Http(self.http.len() - 1)
     }
+
+    /// Gives every site and every HTTP path its place among the message counters.
+    fn count(&mut self, options: &ServerOptions) {
+        let labels = |listener: &str, route: &str| SiteLabels {
+            listener: listener.to_owned(),
+            route: route.to_owned(),
+        };
+        for site in &mut self.sites {
+            let labels = labels(&site.listener, site.service.route());
+            site.cells = find_or_push(&mut self.labels, labels) as u16;
+        }
+        let paths = options.listeners.iter().filter_map(|one| match &one.kind {
+            ListenerKind::Http { paths } => Some(paths),
+            ListenerKind::Messages { .. } => None,
+        });
+        for (http, paths) in self.http.iter_mut().zip(paths) {
+            for (path, websocket) in paths.iter().zip(&http.websockets) {
+                let cells = match websocket {
+                    Some(site) => usize::from(self.sites[usize::from(*site)].cells),
+                    None => find_or_push(&mut self.labels, labels(&http.name, path.service.route())),
+                };
+                http.cells.push(cells);
+            }
+            // HTTP itself belongs to no route.
+            http.carrier_cells = find_or_push(&mut self.labels, labels(&http.name, ""));
+        }
+    }
+}
+
+/// Two paths may lead to the same route: a series has one place.
+fn find_or_push(all: &mut Vec<SiteLabels>, wanted: SiteLabels) -> usize {
+    all.iter().position(|one| *one == wanted).unwrap_or_else(|| {
+        all.push(wanted);
+        all.len() - 1
+    })
 }
 
 impl Bound {
@@ -370,10 +410,11 @@ impl Bound {
         );
         let http = Arc::new(HttpSide {
             listeners: Arc::clone(&self.http),
-            asks: Asks { handle: service.clone(), tasks: lifeline.tasks.clone() },
+            asks: Asks::new(service.clone(), lifeline.tasks.clone()),
             opens: opens.clone(),
             ends: Arc::clone(ends),
             load: Arc::clone(&load),
+            cells: Arc::clone(&cells),
             tasks: lifeline.tasks.clone(),
             force: lifeline.force.clone(),
             live: Mutex::default(),
@@ -570,6 +611,11 @@ impl Running {
     /// The connections that ended last, newest first.
     pub fn ended(&self) -> Vec<Ended> {
         self.ends.newest()
+    }
+
+    /// Connections that were closed by force while their peers were owed something.
+    pub fn lost(&self) -> u64 {
+        self.ends.lost()
     }
 
     /// Ends the worker threads; what they still hold is closed as aborted. Blocks until they have.

@@ -31,10 +31,10 @@ pub enum SiteWire {
 pub struct Site {
     /// The listener's configured name.
     pub listener: String,
-    /// The listener's index, for admission and metrics.
-    pub listener_index: u16,
-    /// This site's index in the engine's list and in the metrics.
+    /// This site's index in the engine's list.
     pub index: u16,
+    /// Its place among the message counters, shared by sites of one listener and route.
+    pub cells: u16,
     /// How bytes become messages.
     pub wire: SiteWire,
     /// What is done with them.

@@ -85,11 +85,11 @@ impl Bench {
         }
         self.out.clear();
         self.batches = self.batches.wrapping_add(1);
-        let site = usize::from(site);
+        let site = &self.sites[usize::from(site)];
         Lent {
             key,
-            site: &self.sites[site],
-            cells: &self.cells.sites[site],
+            site,
+            cells: &self.cells.sites[usize::from(site.cells)],
             worker: &self.cells,
             asks: &self.asks,
             actions: &mut self.actions,

@@ -431,6 +431,9 @@ impl<P: Poll> Worker<P> {
             (Some(first), _) => first,
             (None, last) => last,
         };
+        if reason == CloseReason::Forced && connection.owes() {
+            self.ends.count_lost();
+        }
         let ended = Ended {
             conn: connection.id,
             listener: site.listener.clone(),

@@ -99,8 +99,8 @@ fn world(limits: Limits, timeouts: Timeouts) -> World {
         Options { text: true, empty: EmptyLines::Skip, unfinished: UnfinishedLine::Deliver };
     let site = Site {
         listener: "lines".into(),
-        listener_index: 0,
         index: 0,
+        cells: 0,
         wire: SiteWire::Lines(lines),
         service: Arc::new(Echo),
         limits,
@@ -304,6 +304,22 @@ fn a_drain_says_farewell_at_its_pace() {
 }
 
 #[test]
+fn a_drain_answers_what_was_read_before_it() {
+    let limits = Limits { in_flight_max: 1, ..Limits::default() };
+    let mut world = world(limits, calm());
+    let peer = world.connect(4096);
+    peer.send(b"ask\nask\nlast\n");
+    world.turns(2);
+    assert!(world.control.try_send(Control::Drain(Duration::ZERO)).is_ok());
+    for _ in 0..4 {
+        world.pass(1);
+        world.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    }
+    assert_eq!(peer.receive(99), b"answer\nanswer\nlast\nbye\n");
+    assert_eq!(world.metrics.closed_for(CloseReason::Drained), 1);
+}
+
+#[test]
 fn force_closes_whoever_is_left() {
     let mut world = world(Limits::default(), calm());
     let _peers: Vec<_> = (0..3).map(|_| world.connect(64)).collect();
@@ -316,5 +332,5 @@ fn force_closes_whoever_is_left() {
 #[test]
 fn a_connection_at_rest_stays_within_its_budget() {
     let size = size_of::<crate::connection::Connection<mio::net::TcpStream>>();
-    assert!(size <= 320, "a connection takes {size} bytes of the table");
+    assert!(size <= 288, "a connection takes {size} bytes of the table");
 }

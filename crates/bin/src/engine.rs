@@ -1,0 +1,179 @@
+//! From the configuration to the engine: listeners, routes and upstreams by name.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use weir_core::http::Origins;
+use weir_core::listener::SocketOptions;
+use weir_core::server::{ListenerKind, ListenerOptions, PathOptions, ServerOptions};
+use weir_core::service::Service;
+use weir_core::site::SiteWire;
+use weir_core::wire::lines;
+use weir_pipeline::route::{RouteKind, RouteSpec, build_routes};
+use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
+
+use crate::config::listener::{HttpRoute, Listener, PathKind, Wire};
+use crate::config::route::{Kind, Route};
+use crate::config::values::{Line, Name, Origin};
+use crate::config::{Config, upstream};
+
+/// Of the drain stage, the part in which connections are told to go; the rest is for the last ones
+/// to finish.
+const DRAIN_WINDOW_SHARE: f64 = 0.8;
+
+/// The upstreams by name.
+pub type Upstreams = HashMap<String, Arc<Upstream>>;
+/// The routes by name.
+pub type Routes = HashMap<String, Arc<dyn Service>>;
+
+/// Makes the upstreams. Nothing is connected yet.
+///
+/// # Errors
+/// A certificate file that cannot be read, a metric that stands twice.
+pub fn upstreams(
+    config: &Config,
+    registry: &prometheus::Registry,
+    service: &Handle,
+    tasks: &TaskTracker,
+) -> anyhow::Result<Upstreams> {
+    let metrics = UpstreamMetrics::register(registry).context("metrics of upstreams")?;
+    let make = |one: &upstream::Upstream| {
+        let made = Upstream::new(upstream_options(one), &metrics, service.clone(), tasks.clone())
+            .with_context(|| format!("upstream {}", one.name))?;
+        Ok((one.name.to_string(), made))
+    };
+    config.upstreams.iter().map(make).collect()
+}
+
+fn upstream_options(one: &upstream::Upstream) -> UpstreamOptions {
+    UpstreamOptions {
+        name: one.name.to_string(),
+        targets: one.targets.iter().map(ToString::to_string).collect(),
+        resolve_interval: one.resolve_interval,
+        connections_per_target_max: bounded(one.connections_per_target_max),
+        connections_max: bounded(one.connections_max),
+        queue_max: one.queue_max,
+        connect_timeout: one.connect_timeout,
+        wait_timeout: one.wait_timeout,
+        request_timeout: one.request_timeout,
+        idle_timeout: one.idle_timeout,
+        response_bytes_max: one.response_bytes_max.0,
+        breaker_failures: one.breaker_failures.and_then(NonZeroU32::new),
+        breaker_open: one.breaker_open,
+        ca_file: one.ca_file.clone(),
+    }
+}
+
+fn bounded(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Makes the routes.
+///
+/// # Errors
+/// A route that names an upstream that is not there; the configuration has been checked for it.
+pub fn routes(config: &Config, upstreams: &Upstreams) -> anyhow::Result<Routes> {
+    let specs: Vec<RouteSpec> = config.routes.iter().map(route_spec).collect();
+    build_routes(&specs, upstreams).context("routes")
+}
+
+fn route_spec(route: &Route) -> RouteSpec {
+    let kind = match &route.kind {
+        Kind::Echo(keys) => RouteKind::Echo {
+            reply: keys.reply.template.clone(),
+            exit: keys.exit.as_deref().map(str::to_owned),
+        },
+        Kind::Discard => RouteKind::Discard,
+        Kind::Upstream(keys) => RouteKind::Upstream {
+            upstream: keys.upstream.to_string(),
+            method: keys.method.clone(),
+            path: keys.path.clone(),
+            content_type: Some(keys.content_type.clone()),
+        },
+    };
+    RouteSpec { name: route.keys.name.to_string(), kind }
+}
+
+/// Everything the engine binds and holds its connections to.
+///
+/// # Errors
+/// A listener that names a route that is not there; the configuration has been checked for it.
+pub fn options(config: &Config, routes: &Routes, seed: u64) -> anyhow::Result<ServerOptions> {
+    let listeners: anyhow::Result<Vec<_>> =
+        config.listeners.iter().map(|one| listener(one, routes)).collect();
+    Ok(ServerOptions {
+        workers: config.runtime.workers,
+        listeners: listeners?,
+        limits: config.limits.clone(),
+        timeouts: config.timeouts.clone(),
+        connections_max: config.admission.connections_max as usize,
+        connections_per_address_max: config
+            .admission
+            .connections_per_address_max
+            .map(|max| max as usize),
+        connections_per_second_max: config.admission.connections_per_second_max,
+        stages: config.metrics.stages,
+        log_connections: config.logs.connections,
+        drain_window: drain_window(config),
+        seed,
+    })
+}
+
+fn drain_window(config: &Config) -> Duration {
+    config.shutdown.drain.0.mul_f64(DRAIN_WINDOW_SHARE)
+}
+
+fn listener(one: &Listener, routes: &Routes) -> anyhow::Result<ListenerOptions> {
+    let line = |line: &Option<Line>| line.as_deref().map(|text| Bytes::from(text.to_owned()));
+    let kind = match &one.wire {
+        Wire::Lines(keys) => ListenerKind::Messages {
+            wire: SiteWire::Lines(lines::Options {
+                text: keys.text,
+                empty: keys.empty_lines,
+                unfinished: keys.unfinished_line,
+            }),
+            service: find(routes, &keys.route)?,
+            heartbeat: line(&keys.heartbeat),
+            farewell: line(&keys.farewell),
+        },
+        Wire::Length(keys) => ListenerKind::Messages {
+            wire: SiteWire::Length { prefix: keys.prefix, text: keys.text },
+            service: find(routes, &keys.route)?,
+            heartbeat: None,
+            farewell: None,
+        },
+        Wire::Http(paths) => {
+            let paths: anyhow::Result<Vec<_>> = paths.iter().map(|one| path(one, routes)).collect();
+            ListenerKind::Http { paths: paths? }
+        }
+    };
+    Ok(ListenerOptions {
+        name: one.keys.name.to_string(),
+        address: one.keys.address,
+        kind,
+        connections_max: one.keys.connections_max.map(|max| max as usize),
+        socket: SocketOptions {
+            backlog: one.keys.backlog,
+            keepalive: one.keys.keepalive,
+            user_timeout: one.keys.user_timeout,
+        },
+    })
+}
+
+fn path(one: &HttpRoute, routes: &Routes) -> anyhow::Result<PathOptions> {
+    let websocket = match &one.kind {
+        PathKind::WebSocket(origins) => Some(Origins::new(origins.iter().map(Origin::to_string))),
+        PathKind::Post => None,
+    };
+    Ok(PathOptions { path: one.path.to_string(), websocket, service: find(routes, &one.route)? })
+}
+
+fn find(routes: &Routes, name: &Name) -> anyhow::Result<Arc<dyn Service>> {
+    routes.get(&**name).cloned().with_context(|| format!("route {name} is not there"))
+}
