@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+pub mod browser;
 pub mod gateway;
 pub mod http;
 pub mod kernel;
@@ -23,6 +24,7 @@ pub mod upstream;
 pub mod wait;
 pub mod websocket;
 
+pub use browser::Browser;
 pub use gateway::Gateway;
 pub use metrics::Metrics;
 pub use rows::Client;
