@@ -1,19 +1,30 @@
 //! weir's HTTP client: one call to an upstream, with its limits, waits, breaker and metrics.
 //!
-//! The road of a call: [`Upstream::call`] asks the `pool` for a connection and waits its turn
-//! when there is none; `client` connects (`connect`, `tls`) or reuses one, sends the request and
-//! reads the response under its cap (`exchange`); what came of it goes to the target's `breaker`,
-//! and the connection back to the pool or away. `resolve` keeps the addresses of named hosts.
+//! The road of a call: [`Upstream::call`] (`client`) asks the `pool` for a `lease` of a target,
+//! one of the `targets`, and waits its turn when there is none; it reuses a connection or makes
+//! one (`connect`, `tls`), sends the request and reads the response under its cap (`exchange`).
+//! What came of it goes to the target's `breaker`, and the connection back to the pool or away.
+//! `origin` takes a configured target apart, `resolve` keeps the addresses of named hosts.
 //!
 //! Nothing here knows who calls, or what a message, a route or a connection of weir is.
 
 mod breaker;
 mod call;
+mod client;
+mod connect;
 mod error;
+mod exchange;
+mod lease;
+mod metrics;
 mod options;
+mod origin;
 mod pool;
+mod resolve;
 mod targets;
+mod tls;
 
 pub use call::{CallTimings, UpstreamRequest, UpstreamResponse};
+pub use client::Upstream;
 pub use error::{ConnectFault, UpstreamBuildError, UpstreamError};
+pub use metrics::UpstreamMetrics;
 pub use options::UpstreamOptions;
