@@ -21,3 +21,5 @@ pub mod transport;
 pub mod view;
 pub mod wire;
 mod worker;
+
+pub use worker::pipes;

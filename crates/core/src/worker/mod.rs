@@ -6,6 +6,7 @@ pub(crate) mod asks;
 mod bench;
 mod listing;
 pub(crate) mod pace;
+pub mod pipes;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
