@@ -73,8 +73,14 @@ impl Start {
 
     /// The listeners' route sends each message to this upstream instead of echoing it. `keys` are
     /// more keys of its `[[upstreams]]` table.
-    pub fn answered_by(mut self, target: SocketAddr, keys: &str) -> Self {
-        self.settings.answered_by(target, keys);
+    pub fn answered_by(self, target: SocketAddr, keys: &str) -> Self {
+        self.asking("/orders", &format!("targets = [\"http://{target}\"]\n{keys}"))
+    }
+
+    /// The listeners' route POSTs each message to `path` of an upstream instead of echoing it.
+    /// `keys` are those of its `[[upstreams]]` table.
+    pub fn asking(mut self, path: &str, keys: &str) -> Self {
+        self.settings.asking(path, keys);
         self
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 /// A configuration being written.
 #[derive(Clone, Debug)]
@@ -90,12 +89,12 @@ impl Settings {
         self.tables.push('\n');
     }
 
-    /// Makes the listeners' route one that asks an upstream.
-    pub fn answered_by(&mut self, target: SocketAddr, keys: &str) {
+    /// Makes the listeners' route one that asks `path` of an upstream with these keys.
+    pub fn asking(&mut self, path: &str, keys: &str) {
         self.route = format!(
             "[[routes]]\nname = \"main\"\nkind = \"upstream\"\nupstream = \"backend\"\n\
-             method = \"POST\"\npath = \"/orders\"\ncontent_type = \"text/plain\"\n\
-             [[upstreams]]\nname = \"backend\"\ntargets = [\"http://{target}\"]\n{keys}\n"
+             method = \"POST\"\npath = \"{path}\"\ncontent_type = \"text/plain\"\n\
+             [[upstreams]]\nname = \"backend\"\n{keys}\n"
         );
     }
 
