@@ -56,10 +56,6 @@ pub(crate) struct Lent<'a> {
     pub(crate) worker: &'a WorkerCells,
     pub(crate) asks: &'a AskSpawner,
     pub(crate) actions: &'a mut Actions,
-    /// Encoded bytes on their way to the socket or the outbox; empty between turns.
-    pub(crate) out: &'a mut Vec<u8>,
-    /// Messages in `out`.
-    pub(crate) out_messages: u32,
     pub(crate) scratch: &'a mut [u8],
     pub(crate) now: Instant,
     pub(crate) tick: Tick,
@@ -401,7 +397,7 @@ impl<S: Transport> Connection<S> {
                     crate::wire::websocket::encode::frame(
                         crate::wire::websocket::encode::Opcode::Pong,
                         &tail[payload],
-                        lent.out,
+                        &mut lent.actions.out,
                     );
                     taken += n;
                 }
@@ -440,8 +436,14 @@ impl<S: Transport> Connection<S> {
         let seq = self.received;
         let request = RequestId::Message { conn: self.id, seq };
         let begun = lent.sample.then(clock::now);
+        let direct = if self.replies.is_none() { Some(lent.site.wire) } else { None };
+        lent.actions.direct(direct);
+        let before = lent.actions.out_messages;
         self.session.on_message(message, &request, lent.now, lent.actions);
-        self.carry_out(seq, None, lent);
+        self.sent += u64::from(lent.actions.out_messages - before);
+        if !lent.actions.list().is_empty() {
+            self.carry_out(seq, None, lent);
+        }
         if let Some(begun) = begun {
             let took = clock::now().saturating_duration_since(begun);
             lent.worker.stages[Stage::Decode as usize].observe(took, 1);
@@ -456,7 +458,6 @@ impl<S: Transport> Connection<S> {
         for action in list.drain(..) {
             match action {
                 Action::Reply { payload, kind, .. } => {
-                    self.sent += 1;
                     self.reply(owed.take(), &bytes[payload], kind, lent);
                 }
                 Action::Ask(ticket, future) => {
@@ -467,11 +468,7 @@ impl<S: Transport> Connection<S> {
                         None => replies.pending(ticket, seq, guard),
                     }
                 }
-                Action::Push(message, kind) => {
-                    self.sent += 1;
-                    lent.out_messages += 1;
-                    lent.site.encode(&message, kind, lent.out);
-                }
+                Action::Push(message, kind) => self.say(&message, kind, lent),
                 Action::Close(reason) => self.finish(reason),
             }
         }
@@ -481,6 +478,14 @@ impl<S: Transport> Connection<S> {
         lent.actions.restore(bytes, list);
     }
 
+    /// Encodes a message that waits for nothing.
+    fn say(&mut self, payload: &[u8], kind: MessageKind, lent: &mut Lent<'_>) {
+        self.sent += 1;
+        lent.actions.out_messages += 1;
+        lent.site.wire.encode(&[payload], kind, &mut lent.actions.out);
+    }
+
+    /// A reply takes its place behind those that are owed before it.
     fn reply(
         &mut self,
         answered: Option<Ticket>,
@@ -488,13 +493,10 @@ impl<S: Transport> Connection<S> {
         kind: MessageKind,
         lent: &mut Lent<'_>,
     ) {
-        let Some(replies) = &mut self.replies else {
-            lent.out_messages += 1;
-            lent.site.encode(payload, kind, lent.out);
-            return;
-        };
+        let Some(replies) = &mut self.replies else { return self.say(payload, kind, lent) };
+        self.sent += 1;
         let mut bytes = Vec::with_capacity(payload.len() + 16);
-        lent.site.encode(payload, kind, &mut bytes);
+        lent.site.wire.encode(&[payload], kind, &mut bytes);
         match answered {
             Some(ticket) => replies.fill(ticket, bytes, 1),
             None => replies.ready(bytes, 1),
@@ -507,10 +509,11 @@ impl<S: Transport> Connection<S> {
             return Fate::Keep;
         };
         let request = RequestId::Message { conn: self.id, seq };
+        lent.actions.direct(None);
         self.session.on_answer(ticket, answer, &request, lent.now, lent.actions);
         self.carry_out(seq, Some(ticket), lent);
         if let Some(replies) = &mut self.replies {
-            lent.out_messages += replies.take_due(lent.out);
+            lent.actions.out_messages += replies.take_due(&mut lent.actions.out);
             if replies.len() == 0 {
                 self.replies = None;
             }
@@ -569,7 +572,7 @@ impl<S: Transport> Connection<S> {
             self.finish(CloseReason::Drained);
         }
         if self.phase == Phase::Finishing && self.replies.is_none() {
-            lent.site.encode_goodbye(self.reason, self.echo, lent.out);
+            lent.site.encode_goodbye(self.reason, self.echo, &mut lent.actions.out);
             self.phase = Phase::Closing;
             self.rest = None;
         }
@@ -578,23 +581,23 @@ impl<S: Transport> Connection<S> {
 
     /// Writes what has gathered at once when nothing waits before it.
     pub(crate) fn flush(&mut self, lent: &mut Lent<'_>) -> Fate {
-        if !lent.out.is_empty() && self.outbox.is_none() && !self.flags.full {
-            match self.socket.try_write_vectored(&[IoSlice::new(lent.out)]) {
+        if !lent.actions.out.is_empty() && self.outbox.is_none() && !self.flags.full {
+            match self.socket.try_write_vectored(&[IoSlice::new(&lent.actions.out)]) {
                 Ok(n) => {
                     self.count_written(n, lent);
-                    if n == lent.out.len() {
+                    if n == lent.actions.out.len() {
                         self.count_sent(lent);
-                        lent.out.clear();
+                        lent.actions.out.clear();
                     } else {
                         self.flags.full = true;
-                        lent.out.drain(..n);
+                        lent.actions.out.drain(..n);
                     }
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => self.flags.full = true,
                     io::ErrorKind::Interrupted => {}
                     _ => {
-                        lent.out.clear();
+                        lent.actions.out.clear();
                         return Fate::End(CloseReason::PeerReset);
                     }
                 },
@@ -605,16 +608,17 @@ impl<S: Transport> Connection<S> {
 
     /// Moves what has gathered to the outbox.
     fn queue_out(&mut self, lent: &mut Lent<'_>) -> Fate {
-        if lent.out.is_empty() {
+        if lent.actions.out.is_empty() {
             return Fate::Keep;
         }
         let outbox = self.outbox.get_or_insert_default();
+        let messages = lent.actions.out_messages;
         let max = lent.site.limits.outbox_bytes_max;
         // The last word is let past the bound: it is small, and there is one.
         let max = if self.phase == Phase::Closing { max + 256 } else { max };
-        let pushed = outbox.push_own(lent.out, lent.out_messages, max, lent.now);
+        let pushed = outbox.push_own(&lent.actions.out, messages, max, lent.now);
         self.count_sent(lent);
-        lent.out.clear();
+        lent.actions.out.clear();
         match pushed {
             Ok(()) => Fate::Keep,
             Err(error) => {
@@ -625,8 +629,8 @@ impl<S: Transport> Connection<S> {
     }
 
     fn count_sent(&mut self, lent: &mut Lent<'_>) {
-        lent.cells.messages_sent.add(u64::from(lent.out_messages));
-        lent.out_messages = 0;
+        lent.cells.messages_sent.add(u64::from(lent.actions.out_messages));
+        lent.actions.out_messages = 0;
     }
 
     fn count_written(&mut self, bytes: usize, lent: &Lent<'_>) {
@@ -746,7 +750,7 @@ impl<S: Transport> Connection<S> {
     fn heartbeat(&mut self, lent: &mut Lent<'_>) {
         let Some(interval) = lent.site.timeouts.ping_interval else { return };
         let due = lent.tick.since(self.heartbeat_sent) >= interval && !self.flags.pinged;
-        if due && self.outbox.is_none() && lent.site.encode_heartbeat(lent.out) {
+        if due && self.outbox.is_none() && lent.site.encode_heartbeat(&mut lent.actions.out) {
             self.heartbeat_sent = lent.tick;
             self.flags.pinged = lent.site.expects_pong();
         }
@@ -758,6 +762,7 @@ impl<S: Transport> Connection<S> {
             return Fate::Keep;
         }
         self.flags.drain_told = true;
+        lent.actions.direct(None);
         self.session.on_drain(lent.now, lent.actions);
         let seq = self.received;
         self.carry_out(seq, None, lent);

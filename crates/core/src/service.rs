@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
+use crate::site::SiteWire;
 
 /// How messages of a connection are carried. A session may answer in its carrier's own form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,22 +159,41 @@ pub enum Action {
     Close(CloseReason),
 }
 
-/// What a session wants done, in order. One value a worker, reused: payloads are gathered in one
-/// buffer, so a reply allocates nothing.
+/// What a session wants done, in order. One value a worker, reused.
+///
+/// A reply whose turn it is already is encoded for its wire at once, into the bytes that one write
+/// will take: it is neither copied nor queued. Everything else is listed, and carried out after
+/// the session has returned.
 #[derive(Default)]
 pub struct Actions {
+    /// The wire that replies are encoded for at once; `None` lists them.
+    direct: Option<SiteWire>,
+    /// Encoded bytes on their way to the socket or the outbox; empty between turns.
+    pub(crate) out: Vec<u8>,
+    /// Messages in `out`.
+    pub(crate) out_messages: u32,
     bytes: Vec<u8>,
     list: Vec<Action>,
 }
 
 impl Actions {
     /// Replies with these parts joined, in the message's place in the order of requests.
+    #[inline]
     pub fn reply(&mut self, kind: MessageKind, parts: &[&[u8]]) {
-        self.reply_with_status(200, kind, parts);
+        match self.direct {
+            Some(wire) => {
+                wire.encode(parts, kind, &mut self.out);
+                self.out_messages += 1;
+            }
+            None => self.reply_with_status(200, kind, parts),
+        }
     }
 
     /// Replies with a status, which an HTTP carrier sends and the others do not.
     pub fn reply_with_status(&mut self, status: u16, kind: MessageKind, parts: &[&[u8]]) {
+        if self.direct.is_some() {
+            return self.reply(kind, parts);
+        }
         let start = self.bytes.len();
         for part in parts {
             self.bytes.extend_from_slice(part);
@@ -183,6 +203,8 @@ impl Actions {
 
     /// Asks for something that takes time; [`Session::on_answer`] is told of its end.
     pub fn ask(&mut self, ticket: Ticket, future: AskFuture) {
+        // What follows belongs behind the answer.
+        self.direct = None;
         self.list.push(Action::Ask(ticket, future));
     }
 
@@ -204,6 +226,12 @@ impl Actions {
     /// What is wanted so far, in order.
     pub fn list(&self) -> &[Action] {
         &self.list
+    }
+
+    /// Encodes replies for `wire` at once from now on, or lists them.
+    #[inline]
+    pub(crate) fn direct(&mut self, wire: Option<SiteWire>) {
+        self.direct = wire;
     }
 
     /// Takes the list out to be carried out; give it back with [`Actions::restore`].

@@ -27,6 +27,41 @@ pub enum SiteWire {
     WebSocket,
 }
 
+impl SiteWire {
+    /// Appends `parts`, joined, as one message of this wire.
+    #[inline]
+    pub(crate) fn encode(self, parts: &[&[u8]], kind: MessageKind, out: &mut Vec<u8>) {
+        match self {
+            Self::Lines(_) => lines::encode_parts(parts, out),
+            Self::Length { prefix, .. } => match parts {
+                [one] => encode_length(prefix, one, out),
+                many => encode_length(prefix, &many.concat(), out),
+            },
+            Self::WebSocket => {
+                let opcode = match kind {
+                    MessageKind::Text => Opcode::Text,
+                    MessageKind::Binary => Opcode::Binary,
+                };
+                let len = parts.iter().map(|part| part.len()).sum();
+                out.extend_from_slice(&websocket::encode::header(opcode, len));
+                for part in parts {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+    }
+}
+
+fn encode_length(prefix: length::Prefix, payload: &[u8], out: &mut Vec<u8>) {
+    if length::encode(prefix, payload, out).is_err() {
+        // A reply that the prefix cannot carry: the peer must still get its answer.
+        let text = b"error: reply has no form for the length prefix";
+        if length::encode(prefix, text, out).is_err() {
+            tracing::error!("a length prefix that carries nothing");
+        }
+    }
+}
+
 /// What the connections of one listener, or of one WebSocket path, share.
 pub struct Site {
     /// The listener's configured name.
@@ -80,30 +115,6 @@ impl Site {
         }
     }
 
-    /// Appends `payload` as one message of this wire.
-    #[inline]
-    pub(crate) fn encode(&self, payload: &[u8], kind: MessageKind, out: &mut Vec<u8>) {
-        match self.wire {
-            SiteWire::Lines(_) => lines::encode(payload, out),
-            SiteWire::Length { prefix, .. } => {
-                if length::encode(prefix, payload, out).is_err() {
-                    // A reply that the prefix cannot carry: the peer must still get its answer.
-                    let text = b"error: reply too long for the length prefix";
-                    if length::encode(prefix, text, out).is_err() {
-                        tracing::error!(listener = self.listener, "length prefix carries nothing");
-                    }
-                }
-            }
-            SiteWire::WebSocket => {
-                let opcode = match kind {
-                    MessageKind::Text => Opcode::Text,
-                    MessageKind::Binary => Opcode::Binary,
-                };
-                websocket::encode::frame(opcode, payload, out);
-            }
-        }
-    }
-
     /// Appends the heartbeat of this wire; false when it has none.
     pub(crate) fn encode_heartbeat(&self, out: &mut Vec<u8>) -> bool {
         match (self.wire, &self.heartbeat) {
@@ -138,12 +149,12 @@ impl Site {
             CloseReason::Exit | CloseReason::PeerClosed => {}
             CloseReason::Drained | CloseReason::Forced => {
                 if let Some(line) = &self.farewell {
-                    self.encode(line, MessageKind::Text, out);
+                    self.wire.encode(&[line], MessageKind::Text, out);
                 }
             }
             other => {
                 let text = format!("error: {}", self.text(other));
-                self.encode(text.as_bytes(), MessageKind::Text, out);
+                self.wire.encode(&[text.as_bytes()], MessageKind::Text, out);
             }
         }
     }

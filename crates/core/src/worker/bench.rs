@@ -20,7 +20,6 @@ pub(crate) struct Bench {
     pub(crate) cells: Arc<WorkerCells>,
     asks: AskSpawner,
     actions: Actions,
-    out: Vec<u8>,
     scratch: Box<[u8]>,
     watch: Stopwatch,
     stages: bool,
@@ -43,7 +42,6 @@ impl Bench {
             cells,
             asks,
             actions: Actions::default(),
-            out: Vec::with_capacity(READ_BYTES_MAX),
             scratch: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             watch: Stopwatch::start(now, stages),
             stages,
@@ -80,10 +78,11 @@ impl Bench {
 
     pub(crate) fn lend(&mut self, key: Key, site: u16, may_linger: bool) -> Lent<'_> {
         // What one reply made huge does not stay: an idle worker keeps one read's worth.
-        if self.out.capacity() > 4 * READ_BYTES_MAX {
-            self.out = Vec::with_capacity(READ_BYTES_MAX);
+        if self.actions.out.capacity() > 4 * READ_BYTES_MAX {
+            self.actions.out = Vec::new();
         }
-        self.out.clear();
+        self.actions.out.clear();
+        self.actions.out_messages = 0;
         self.batches = self.batches.wrapping_add(1);
         let site = &self.sites[usize::from(site)];
         Lent {
@@ -93,8 +92,6 @@ impl Bench {
             worker: &self.cells,
             asks: &self.asks,
             actions: &mut self.actions,
-            out: &mut self.out,
-            out_messages: 0,
             scratch: &mut self.scratch,
             now: self.now,
             tick: self.tick,
