@@ -153,6 +153,7 @@ impl<P: Poll> Worker<P> {
     }
 
     /// Connections in the table.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }

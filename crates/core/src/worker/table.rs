@@ -80,6 +80,7 @@ impl<T> Table<T> {
         start
     }
 
+    #[cfg(test)]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.chunks.get(key.index() / CHUNK)?.get(key.index() % CHUNK)?;
         if slot.generation == key.generation() { slot.value.as_ref() } else { None }

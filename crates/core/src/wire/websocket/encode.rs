@@ -3,6 +3,8 @@
 
 use super::mask;
 
+/// A server's longest frame header.
+const HEADER_BYTES_MAX: usize = 10;
 /// A close reason's most bytes: a control frame's 125 without the code's two.
 const REASON_BYTES_MAX: usize = 123;
 
@@ -96,9 +98,12 @@ pub fn header(opcode: Opcode, len: usize) -> Header {
 #[inline]
 pub fn frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     debug_assert!(!opcode.is_control() || payload.len() <= 125, "control frame over 125 bytes");
-    let header = header(opcode, payload.len());
-    out.reserve(header.len() + payload.len());
-    out.extend_from_slice(&header);
+    out.reserve(HEADER_BYTES_MAX + payload.len());
+    match payload.len() {
+        // Most frames: two bytes stored without a copy's call.
+        len @ 0..=125 => out.extend_from_slice(&[0x80 | opcode as u8, len as u8]),
+        len => out.extend_from_slice(&header(opcode, len)),
+    }
     out.extend_from_slice(payload);
 }
 

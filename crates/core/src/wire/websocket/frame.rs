@@ -29,7 +29,7 @@ pub(super) enum Parsed {
 }
 
 impl Header {
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(buf: &[u8]) -> Result<Parsed, FrameError> {
         let [first, second, rest @ ..] = buf else {
             return Ok(Parsed::More { need: 2 + 4 });

@@ -1,0 +1,161 @@
+//! From a request that hyper has parsed to its response: the body, the path, the request id.
+//! What the path's kind does is in `upgrade` and `post`.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use super::exchange::Exchange;
+use super::post::Post;
+use super::refusal::{self, Refusal};
+use super::{HttpPeer, HttpSite, PathKind, upgrade};
+use crate::clock;
+use crate::context::RequestId;
+
+/// The header that request ids come and go in.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers the requests of one connection: hyper's service.
+#[derive(Clone)]
+pub(super) struct Answerer {
+    pub(super) site: Arc<HttpSite>,
+    pub(super) peer: HttpPeer,
+    pub(super) exchange: Arc<Exchange>,
+}
+
+/// A response, and which path it is of.
+pub(super) struct Answered {
+    pub(super) path: Option<usize>,
+    pub(super) response: Response<Full<Bytes>>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Answerer {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    // Boxed so that hyper's connection can be moved and polled in place.
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.answer(request).await) })
+    }
+}
+
+impl Answerer {
+    async fn answer(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let started = clock::now();
+        let (seq, offers_upgrade) = self.exchange.request();
+        let (head, body) = request.into_parts();
+        let id = request_id(&head, || RequestId::Message { conn: self.peer.conn, seq });
+
+        // The body is taken first, whatever the answer, so that the connection can go on after it.
+        // It is bounded in bytes by the gate and in time by the driver.
+        let Answered { path, mut response } = match body.collect().await {
+            Ok(body) if offers_upgrade => self.upgrade(&head, body.to_bytes(), &id).await,
+            Ok(body) => self.route(&head, body.to_bytes(), &id).await,
+            Err(_) => Answered { path: None, response: self.refused_body(&id) },
+        };
+
+        if self.peer.stop.drain.is_cancelled() || self.exchange.outcome().close.is_some() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
+        let took = clock::now().saturating_duration_since(started);
+        self.site.metrics.responded(path, &head.method, response.status().as_u16(), took);
+        self.exchange.answered();
+        response
+    }
+
+    /// An upgrade that is taken is answered by the driver, which has the socket: hyper would not
+    /// say when the 101 has left. This future then never ends, and is dropped with hyper.
+    async fn upgrade(&self, head: &request::Parts, body: Bytes, id: &RequestId) -> Answered {
+        let Some((path, PathKind::WebSocket { origins })) = self.path(head) else {
+            return self.route(head, body, id).await;
+        };
+        match upgrade::check(head, origins) {
+            Ok(accept) => {
+                let request_id = id.clone();
+                self.exchange.accept(super::exchange::Upgrade { path, request_id, accept });
+                std::future::pending().await
+            }
+            Err(fault) => {
+                let (status, text) = fault.told();
+                let mut response = self.error(status, text, id);
+                fault.decorate(response.headers_mut());
+                Answered { path: Some(path), response }
+            }
+        }
+    }
+
+    async fn route(&self, head: &request::Parts, body: Bytes, id: &RequestId) -> Answered {
+        let Some((path, kind)) = self.path(head) else {
+            let response = self.error(StatusCode::NOT_FOUND, "no such path", id);
+            return Answered { path: None, response };
+        };
+        let response = match (kind, &head.method) {
+            (PathKind::Post, &Method::POST) => {
+                Post { answerer: self, path, head, body, id }.carry().await
+            }
+            (PathKind::Post, _) => self.not_allowed("POST", id),
+            (PathKind::WebSocket { .. }, &Method::GET) => {
+                let fault = upgrade::Fault::NotOffered;
+                let (status, text) = fault.told();
+                let mut response = self.error(status, text, id);
+                fault.decorate(response.headers_mut());
+                response
+            }
+            (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
+        };
+        Answered { path: Some(path), response }
+    }
+
+    /// The path that this request is for. Exact, and a query is no part of it.
+    fn path(&self, head: &request::Parts) -> Option<(usize, &PathKind)> {
+        let mut paths = self.site.paths.iter();
+        let at = paths.position(|path| path.path == head.uri.path())?;
+        Some((at, &self.site.paths[at].kind))
+    }
+
+    fn not_allowed(&self, allowed: &'static str, id: &RequestId) -> Response<Full<Bytes>> {
+        let mut response = self.error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", id);
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        response
+    }
+
+    /// The body broke a rule behind a good head. The first thing that broke is told.
+    fn refused_body(&self, id: &RequestId) -> Response<Full<Bytes>> {
+        let refusal = self.exchange.refusal().unwrap_or(Refusal::Malformed("body"));
+        self.exchange.refuse(refusal);
+        self.exchange.told();
+        self.exchange.close_after_response(refusal.into());
+        self.error(refusal.status(), &refusal.to_string(), id)
+    }
+
+    /// An error that is told before a route has seen the request.
+    pub(super) fn error(
+        &self,
+        status: StatusCode,
+        text: &str,
+        id: &RequestId,
+    ) -> Response<Full<Bytes>> {
+        self.site.metrics.refused(status.as_u16());
+        refusal::error(status, text, id)
+    }
+}
+
+/// The peer's id when it is well formed, else a new one.
+fn request_id(head: &request::Parts, new: impl FnOnce() -> RequestId) -> RequestId {
+    head.headers
+        .get(X_REQUEST_ID)
+        .and_then(|value| RequestId::given(value.as_bytes()))
+        .unwrap_or_else(new)
+}

@@ -1,0 +1,146 @@
+//! HTTP/1.1 by hyper as an adapter: the handshake of WebSockets and the carrier of POST routes.
+//! It frames requests strictly in front of hyper, routes by exact path, and decides nothing else.
+//!
+//! A byte goes socket → [`gate`] → hyper → `answer` → `post` or `upgrade`, and back through hyper.
+//! What the gate refuses never reaches hyper.
+
+mod answer;
+mod exchange;
+pub mod gate;
+mod head;
+mod io;
+mod metrics;
+mod origin;
+mod post;
+mod refusal;
+mod serve;
+#[cfg(test)]
+mod testing;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::asks::Asks;
+use crate::close::CloseReason;
+use crate::context::{ConnId, RequestId};
+use crate::limits::{Limits, Timeouts};
+use crate::service::Service;
+
+pub use metrics::HttpMetrics;
+pub use origin::Origins;
+pub use refusal::overloaded;
+pub use serve::serve;
+
+use metrics::SiteMetrics;
+
+/// What a path of an HTTP listener is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathKind {
+    /// Upgrades to WebSocket, for these origins.
+    WebSocket {
+        /// Which pages may connect.
+        origins: Origins,
+    },
+    /// Takes a POST: the body is the message, the reply is the response.
+    Post,
+}
+
+/// One configured path of an HTTP listener.
+pub struct HttpPath {
+    /// Matched exactly against the path of the target; a query is ignored.
+    pub path: String,
+    /// What it is for.
+    pub kind: PathKind,
+    /// Opens the sessions.
+    pub service: Arc<dyn Service>,
+}
+
+/// What one HTTP listener serves. Built once, shared by its connections on all workers.
+pub struct HttpSite {
+    pub(super) paths: Vec<HttpPath>,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    metrics: SiteMetrics,
+    pub(super) listener: String,
+}
+
+impl HttpSite {
+    /// A site that counts in `metrics` under the name of its listener. Paths are distinct.
+    pub fn new(
+        listener: String,
+        paths: Vec<HttpPath>,
+        limits: Limits,
+        timeouts: Timeouts,
+        metrics: &HttpMetrics,
+    ) -> Self {
+        let routes: Vec<_> = paths.iter().map(|path| path.service.route().to_owned()).collect();
+        let metrics = metrics.site(&listener, routes);
+        Self { paths, limits, timeouts, metrics, listener }
+    }
+
+    /// The paths, in the order that [`HttpEnd::Upgraded`] and [`HttpTraffic`] name them by.
+    pub fn paths(&self) -> &[HttpPath] {
+        &self.paths
+    }
+}
+
+/// Where the traffic of one connection is counted while it goes on.
+pub trait HttpTraffic: Send + Sync {
+    /// Bytes were read from the socket. Those given back by [`HttpEnd::Upgraded`] are not counted.
+    fn bytes_received(&self, n: u64);
+    /// Bytes were written to the socket.
+    fn bytes_sent(&self, n: u64);
+    /// A POST gave the service of this path a message.
+    fn message_received(&self, path: usize);
+    /// The reply to a message of this path became a response.
+    fn message_sent(&self, path: usize);
+}
+
+/// How the connections of HTTP are told to stop.
+#[derive(Clone, Debug)]
+pub struct HttpStop {
+    /// Finish what has begun and close. A request whose head has begun counts.
+    pub drain: CancellationToken,
+    /// Drop everything now.
+    pub force: CancellationToken,
+}
+
+/// Who is served, and with what.
+#[derive(Clone)]
+pub struct HttpPeer {
+    /// The peer's address.
+    pub addr: SocketAddr,
+    /// The connection's id.
+    pub conn: ConnId,
+    /// How it is told to stop.
+    pub stop: HttpStop,
+    /// Where asks run.
+    pub asks: Asks,
+    /// Where its traffic is counted.
+    pub traffic: Arc<dyn HttpTraffic>,
+}
+
+/// How the HTTP part of a connection ended.
+#[derive(Debug)]
+pub enum HttpEnd<S> {
+    /// The 101 is written; what follows is WebSocket.
+    Upgraded {
+        /// The bare socket. Nothing of hyper is left on it.
+        socket: S,
+        /// What came behind the handshake's head: the first frames, or a part of one.
+        early: Bytes,
+        /// The index of the path in [`HttpSite::paths`].
+        path: usize,
+        /// The handshake's request id.
+        request_id: RequestId,
+    },
+    /// The socket is closed.
+    Closed {
+        /// Why.
+        reason: CloseReason,
+    },
+}

@@ -1,0 +1,153 @@
+//! One POST is one message to a session of its own, and the reply is the response.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode, request};
+use http_body_util::Full;
+
+use super::answer::Answerer;
+use super::refusal;
+use crate::clock;
+use crate::close::CloseReason;
+use crate::context::RequestId;
+use crate::service::{
+    Action, Actions, AskFuture, Carrier, Message, MessageKind, Opening, Session, Ticket,
+};
+
+/// A POST on a path that takes it, with its whole body.
+pub(super) struct Post<'a> {
+    pub(super) answerer: &'a Answerer,
+    pub(super) path: usize,
+    pub(super) head: &'a request::Parts,
+    pub(super) body: Bytes,
+    pub(super) id: &'a RequestId,
+}
+
+/// The code of a session or of its service panicked.
+struct Panicked;
+
+/// What a session's actions come to for HTTP.
+#[derive(Default)]
+struct Carried {
+    reply: Option<(u16, MessageKind, Bytes)>,
+    ask: Option<(Ticket, AskFuture)>,
+    close: Option<CloseReason>,
+}
+
+impl Post<'_> {
+    /// Gives the body to a session and makes its reply a response.
+    pub(super) async fn carry(self) -> Response<Full<Bytes>> {
+        let kind = kind_of(self.head);
+        if kind == MessageKind::Text && simdutf8::basic::from_utf8(&self.body).is_err() {
+            return self.answerer.error(StatusCode::BAD_REQUEST, "invalid utf-8", self.id);
+        }
+        match self.converse(kind).await {
+            Ok(carried) => self.respond(carried),
+            Err(Panicked) => {
+                refusal::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error", self.id)
+            }
+        }
+    }
+
+    /// Tells the session of the message, and of every answer that it asks for.
+    async fn converse(&self, kind: MessageKind) -> Result<Carried, Panicked> {
+        let peer = &self.answerer.peer;
+        let mut actions = Actions::default();
+        let mut session = guard(|| self.open())?;
+        peer.traffic.message_received(self.path);
+        guard(|| {
+            let message = Message { payload: &self.body, kind };
+            session.on_message(message, self.id, clock::now(), &mut actions);
+        })?;
+        let mut carried = Carried::default();
+        loop {
+            carried.take(&mut actions);
+            let Some((ticket, ask)) = carried.ask.take() else { return Ok(carried) };
+            let answer = peer.asks.spawn(ask).await;
+            guard(|| session.on_answer(ticket, answer, self.id, clock::now(), &mut actions))?;
+        }
+    }
+
+    fn open(&self) -> Box<dyn Session> {
+        let Answerer { site, peer, .. } = self.answerer;
+        site.paths[self.path].service.open(&Opening {
+            conn: peer.conn,
+            peer: peer.addr,
+            listener: &site.listener,
+            carrier: Carrier::Http,
+            request_id: self.id,
+        })
+    }
+
+    fn respond(&self, carried: Carried) -> Response<Full<Bytes>> {
+        if let Some(reason) = carried.close {
+            self.answerer.exchange.close_after_response(reason);
+        }
+        let mut response = Response::new(Full::default());
+        let Some((status, kind, payload)) = carried.reply else {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return response;
+        };
+        // 1xx is no final response: a session that says so has failed.
+        let status = StatusCode::from_u16(status).ok().filter(|s| !s.is_informational());
+        *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
+        *response.body_mut() = Full::new(payload);
+        response.headers_mut().insert(CONTENT_TYPE, content_type(kind));
+        self.answerer.peer.traffic.message_sent(self.path);
+        response
+    }
+}
+
+impl Carried {
+    /// Takes what the session wants: the first reply and the first ask count, and what is pushed
+    /// has no place in a response. A reply leaves nothing to ask for.
+    fn take(&mut self, actions: &mut Actions) {
+        let (bytes, mut list) = actions.take();
+        for action in list.drain(..) {
+            match action {
+                Action::Reply { status, payload, kind } => {
+                    let payload = || Bytes::copy_from_slice(&bytes[payload]);
+                    self.reply.get_or_insert_with(|| (status, kind, payload()));
+                }
+                Action::Ask(ticket, ask) => {
+                    self.ask.get_or_insert((ticket, ask));
+                }
+                Action::Push(..) => {}
+                Action::Close(reason) => {
+                    self.close.get_or_insert(reason);
+                }
+            }
+        }
+        if self.reply.is_some() {
+            self.ask = None;
+        }
+        actions.restore(bytes, list);
+    }
+}
+
+/// Runs code of a session. One that panics loses its request, not the worker.
+fn guard<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
+    // The session is dropped after a panic; nothing looks at its broken state.
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| Panicked)
+}
+
+/// Text is what says so: `text/*` and JSON.
+fn kind_of(head: &request::Parts) -> MessageKind {
+    let value = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    if essence.starts_with("text/") || essence == "application/json" {
+        MessageKind::Text
+    } else {
+        MessageKind::Binary
+    }
+}
+
+fn content_type(kind: MessageKind) -> HeaderValue {
+    HeaderValue::from_static(match kind {
+        MessageKind::Text => "text/plain; charset=utf-8",
+        MessageKind::Binary => "application/octet-stream",
+    })
+}

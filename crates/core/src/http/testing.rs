@@ -1,0 +1,1 @@
+//! A connection served over an in-memory pipe, for this module's tests.

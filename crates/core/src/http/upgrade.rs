@@ -1,0 +1,90 @@
+//! The handshake of WebSocket (RFC 6455, section 4.2): whether it is taken, and its answer.
+//! Pure; extensions and subprotocols are not negotiated.
+
+use http::header::{
+    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, request};
+
+use super::exchange::Upgrade;
+use super::origin::Origins;
+use crate::wire::websocket;
+
+/// Why a WebSocket path does not upgrade. The connection may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A plain GET.
+    NotOffered,
+    /// Another version than 13.
+    Version,
+    /// No key, several, or not 16 bytes in base64.
+    Key,
+    /// The page's origin is not allowed.
+    Origin,
+}
+
+impl Fault {
+    /// What the peer is told.
+    pub(super) fn told(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NotOffered => (StatusCode::UPGRADE_REQUIRED, "this path speaks websocket"),
+            Self::Version => (StatusCode::UPGRADE_REQUIRED, "Sec-WebSocket-Version is not 13"),
+            Self::Key => (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64"),
+            Self::Origin => (StatusCode::FORBIDDEN, "origin not allowed"),
+        }
+    }
+
+    /// Adds what a client needs to do better. A 426 says what to upgrade to (RFC 9110,
+    /// section 15.5.22).
+    pub(super) fn decorate(self, headers: &mut HeaderMap) {
+        let mut set = |name: HeaderName, value| {
+            headers.insert(name, HeaderValue::from_static(value));
+        };
+        match self {
+            Self::NotOffered | Self::Version => {
+                set(UPGRADE, "websocket");
+                set(CONNECTION, "upgrade");
+                set(SEC_WEBSOCKET_VERSION, "13");
+            }
+            Self::Key | Self::Origin => {}
+        }
+    }
+}
+
+/// Checks a request that offers WebSocket; yields the `Sec-WebSocket-Accept`.
+pub(super) fn check(head: &request::Parts, origins: &Origins) -> Result<String, Fault> {
+    if one(&head.headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err(Fault::Version);
+    }
+    let key = one(&head.headers, &SEC_WEBSOCKET_KEY).ok_or(Fault::Key)?;
+    if !websocket::check_key(key.as_bytes()) {
+        return Err(Fault::Key);
+    }
+    let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    let allowed = match head.headers.contains_key(ORIGIN) {
+        false => true,
+        // Several origins, or one that is no text, cannot be judged.
+        true => one(&head.headers, &ORIGIN)
+            .is_some_and(|origin| origins.allow(Some(origin), host.unwrap_or_default())),
+    };
+    if allowed { Ok(websocket::accept_key(key)) } else { Err(Fault::Origin) }
+}
+
+/// The value of a field that comes exactly once and is text.
+fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// The whole 101.
+pub(super) fn switching_protocols(upgrade: &Upgrade) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\nx-request-id: {}\r\n\r\n",
+        upgrade.accept, upgrade.request_id
+    )
+    .into_bytes()
+}
