@@ -138,12 +138,8 @@ fn framing(
     }
     match (encoding, length) {
         (None, None) => Ok(Follows::Nothing),
-        (Some(_), Some(_)) => {
-            Err(Refusal::Malformed("Content-Length beside Transfer-Encoding"))
-        }
-        (Some(_), None) if !is_http_11 => {
-            Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0"))
-        }
+        (Some(_), Some(_)) => Err(Refusal::Malformed("Content-Length beside Transfer-Encoding")),
+        (Some(_), None) if !is_http_11 => Err(Refusal::Malformed("Transfer-Encoding in HTTP/1.0")),
         (Some(encoding), None) if encoding.eq_ignore_ascii_case(b"chunked") => Ok(Follows::Chunked),
         (Some(_), None) => Err(Refusal::Malformed("Transfer-Encoding is not chunked")),
         (None, Some(length)) => match declared(length)? {

@@ -14,8 +14,6 @@ mod origin;
 mod post;
 mod refusal;
 mod serve;
-#[cfg(test)]
-mod testing;
 mod upgrade;
 
 use std::net::SocketAddr;

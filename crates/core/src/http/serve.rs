@@ -143,7 +143,9 @@ where
                 Event::Upgraded(upgrade) => return Ending::Upgrade(upgrade),
                 Event::Done(result) => return self.ending(result, site, peer),
                 Event::Drained => return Ending::quiet(CloseReason::Drained),
-                Event::Late(Wait::Handshake) => return Ending::quiet(CloseReason::HandshakeTimeout),
+                Event::Late(Wait::Handshake) => {
+                    return Ending::quiet(CloseReason::HandshakeTimeout);
+                }
                 Event::Late(Wait::Idle) => return Ending::quiet(CloseReason::IdleTimeout),
                 Event::Late(Wait::Write) => return Ending::abrupt(CloseReason::WriteTimeout),
                 Event::Late(Wait::HandshakeHead) => self.exchange.refuse(Refusal::SlowHandshake),
