@@ -1,6 +1,7 @@
 //! One call, from asking for a connection to giving it back. The decisions are the pool's and the
 //! breaker's; the bytes are `connect`'s and `exchange`'s; here is their order and their deadlines.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,6 @@ const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// used at once is tried. When a kept connection turns out to be closed, the request is sent again
 /// on a new connection to the same target if not a byte of it was sent, or if there was no
 /// response and its method is idempotent (RFC 9110 section 9.2.2).
-#[derive(Debug)]
 pub struct Upstream {
     options: UpstreamOptions,
     origins: Vec<Origin>,
@@ -323,6 +323,12 @@ impl Upstream {
                 UpstreamError::ResponseTooBig { target, max: self.options.response_bytes_max }
             }
         }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

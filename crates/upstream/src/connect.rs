@@ -28,7 +28,6 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 100;
 
 /// Makes connections whose drivers run on one runtime, on one tracker.
-#[derive(Debug)]
 pub(crate) struct Connector {
     tls: Option<TlsConnector>,
     runtime: Handle,
