@@ -141,6 +141,23 @@ impl Gateway {
         Self::spawn(command, path)
     }
 
+    /// Starts weir without a configuration, on the ports that are built in, and waits until it is
+    /// ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start: another weir may have the ports.
+    pub async fn built_in() -> Self {
+        let mut command = Command::new(weir_binary().await);
+        // Nobody's weir.toml lies in a folder of our own.
+        let folder = config_file("").with_extension("folder");
+        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        command.current_dir(&folder);
+        let gateway = Self::spawn(command, folder);
+        gateway.ready().await;
+        gateway
+    }
+
     fn spawn(mut command: Command, config: PathBuf) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().expect("weir starts");

@@ -133,7 +133,7 @@ async fn golden_help() {
 #[tokio::test]
 async fn the_version_is_the_packages() {
     let version = weir(&["--version"], &[]).await.succeeded();
-    assert_eq!(version.trim(), format!("weir {}", env!("CARGO_PKG_VERSION")));
+    assert!(version.starts_with(&format!("weir {}", env!("CARGO_PKG_VERSION"))), "{version}");
 }
 
 #[tokio::test]
