@@ -16,6 +16,7 @@ openssl     openssl
 curl        curl
 make        make
 cc          gcc
+c++         g++
 node        nodejs
 npm         npm
 python3     python3

@@ -42,6 +42,7 @@ count() {
     good="$(sum passed)" bad="$(sum failed)"
     passed=$((passed + good)) failed=$((failed + bad))
     printf '%-24s %4d passed %3d failed %8s s\n' "$name" "$good" "$bad" "$seconds"
+    sed -n 's/^fuzz /    /p' "$output"
     if [ "$code" != 0 ]; then
         cat "$output"
         # A suite that died without counting a failure (a crash, a signal) is a failure.
@@ -75,6 +76,7 @@ while read -r directory executable; do
     ! wanted "$name" || run "$name" "$directory" "$executable"
 done < <(suites)
 ! wanted doc || run doc . cargo test --workspace --doc --quiet
+! wanted fuzz || run fuzz . tests/setup/fuzz.sh "${FUZZ_SECONDS:-120}"
 
 echo
 echo "$passed passed, $((failed + broken)) failed"
