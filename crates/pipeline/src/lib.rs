@@ -9,4 +9,6 @@ pub mod discard;
 pub mod echo;
 #[cfg(test)]
 mod recorder;
+pub mod route;
 pub mod template;
+pub mod upstream;
