@@ -52,7 +52,12 @@ pub enum Step {
     /// Do nothing for this long.
     Wait(Duration),
     /// Send these bytes, however long the gateway takes to read them.
-    Send(Vec<u8>),
+    Send {
+        /// What.
+        bytes: Vec<u8>,
+        /// Whether a message or frame ends with them: a pong may come next.
+        whole: bool,
+    },
     /// Shut the sending side.
     HalfClose,
     /// Break the connection.
@@ -70,6 +75,30 @@ pub enum Reading {
     Late(Duration),
     /// Nothing, ever.
     Never,
+}
+
+/// What answers a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The world's own service, which does what each message says.
+    Orders,
+    /// weir's echo, with [`ECHO_PREFIX`] before the message and the exit word of [`Order::Exit`].
+    Echo,
+}
+
+/// What weir's echo says before each message.
+pub const ECHO_PREFIX: &str = "received: ";
+
+impl Route {
+    /// The reply that this message is owed here, `None` for none.
+    pub fn reply(self, message: &[u8]) -> Option<Vec<u8>> {
+        let order = Order::of(message)?;
+        match self {
+            Self::Orders => order.reply(message).map(<[u8]>::to_vec),
+            Self::Echo if order == Order::Exit => None,
+            Self::Echo => Some([ECHO_PREFIX.as_bytes(), message].concat()),
+        }
+    }
 }
 
 /// How a script ends.
@@ -104,6 +133,8 @@ pub enum End {
 pub struct Script {
     /// How its messages are carried.
     pub wire: Wire,
+    /// What answers it.
+    pub route: Route,
     /// When it connects, after the world began.
     pub start: Duration,
     /// What it does then, in order.
@@ -120,6 +151,7 @@ impl Script {
     /// Draws a script.
     pub fn draw(faults: &Faults, rng: &mut Rng) -> Self {
         let wire = rng.pick(&[Wire::Lines, Wire::Length, Wire::WebSocket]);
+        let route = rng.pick(&[Route::Orders, Route::Orders, Route::Echo]);
         let end = draw_end(wire, faults, rng);
         let reading = draw_reading(faults, rng);
         let mut messages = Vec::new();
@@ -137,12 +169,13 @@ impl Script {
         send_split(&pieces, rng, &mut steps);
         end_with(end, wire, rng, &mut steps, &mut messages);
         let start = rng.up_to(Duration::from_secs(3));
-        Self { wire, start, steps, reading, end, messages }
+        Self { wire, route, start, steps, reading, end, messages }
     }
 
     /// Whether some order of it never ends, so that replies may stay owed for ever.
     pub fn is_stuck(&self) -> bool {
-        self.messages.iter().any(|message| Order::of(message) == Some(Order::Never))
+        self.route == Route::Orders
+            && self.messages.iter().any(|message| Order::of(message) == Some(Order::Never))
     }
 
     /// Whether it takes every reply as soon as it comes.
@@ -150,7 +183,7 @@ impl Script {
         self.reading == Reading::Eager
     }
 
-    /// The reasons that may end it when the world does not drain first.
+    /// The reasons that may end it while the world does not drain.
     pub fn reasons(&self) -> Vec<CloseReason> {
         use CloseReason as R;
         let mut reasons = match self.end {
@@ -165,14 +198,8 @@ impl Script {
             End::Unfinished => vec![R::ReadTimeout],
             End::Mute => vec![R::PongTimeout, R::IdleTimeout],
         };
-        if self.end == End::CutShort && self.wire == Wire::WebSocket {
-            reasons.push(R::PeerReset); // A WebSocket that ends without its close handshake.
-        }
         if !self.reads_well() {
             reasons.extend([R::WriteTimeout, R::SlowConsumer, R::PongTimeout, R::IdleTimeout]);
-        }
-        if self.is_stuck() {
-            reasons.push(R::IdleTimeout);
         }
         reasons
     }
@@ -226,10 +253,10 @@ fn draw_order(faults: &Faults, rng: &mut Rng) -> Order {
 fn send_split(pieces: &[Vec<u8>], rng: &mut Rng, steps: &mut Vec<Step>) {
     let pause = Duration::from_millis(rng.pick(&[0, 20, 300, 3000]));
     match rng.below(0..3) {
-        0 => steps.push(Step::Send(pieces.concat())),
+        0 => steps.push(Step::Send { bytes: pieces.concat(), whole: true }),
         1 => {
             for piece in pieces {
-                steps.push(Step::Send(piece.clone()));
+                steps.push(Step::Send { bytes: piece.clone(), whole: true });
                 steps.push(Step::Wait(rng.up_to(pause)));
             }
         }
@@ -240,7 +267,7 @@ fn send_split(pieces: &[Vec<u8>], rng: &mut Rng, steps: &mut Vec<Step>) {
                 let mut rest = &piece[..];
                 while !rest.is_empty() {
                     let (cut, after) = rest.split_at(rng.below(1..most + 1).min(rest.len()));
-                    steps.push(Step::Send(cut.to_vec()));
+                    steps.push(Step::Send { bytes: cut.to_vec(), whole: after.is_empty() });
                     steps.push(Step::Wait(rng.up_to(Duration::from_millis(20))));
                     rest = after;
                 }
@@ -291,7 +318,8 @@ fn end_with(
         }
     }
     if !bytes.is_empty() {
-        steps.push(Step::Send(bytes));
+        let whole = !matches!(end, End::Unfinished | End::CutShort);
+        steps.push(Step::Send { bytes, whole });
     }
     if end == End::CutShort {
         steps.push(Step::HalfClose);
