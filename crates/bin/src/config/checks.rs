@@ -1,0 +1,216 @@
+//! Rules over more than one key: contradictions are faults, oddities are warnings.
+//! What is only about one value is checked where the value is read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::faults::{Faults, did_you_mean};
+use super::listener::{Listener, PathKind, Wire};
+use super::raw::Auto;
+use super::route::Route;
+use super::section::Table;
+use super::sections::{LimitsKeys, Ops, Shutdown, TimeoutsKeys};
+use super::units::{Grace, Size};
+use super::upstream::Upstream;
+use super::values::Name;
+use crate::runtime::Machine;
+
+/// hyper's least read buffer, which holds the head.
+const HEADER_BYTES_MIN: usize = 8192;
+
+/// A message must fit into the outbox that its reply waits in, and a head into its buffer.
+pub(super) fn limits(keys: &LimitsKeys, faults: &Faults) {
+    let (message, outbox) = (keys.message_bytes_max, keys.outbox_bytes_max);
+    if message > outbox {
+        faults.contradiction(
+            &["limits.message_bytes_max", "limits.outbox_bytes_max"],
+            format!("{message} is over limits.outbox_bytes_max = {outbox}: no echo would fit"),
+        );
+    }
+    if keys.header_bytes_max.0 < HEADER_BYTES_MIN {
+        let (given, least) = (keys.header_bytes_max, Size(HEADER_BYTES_MIN));
+        faults.contradiction(&["limits.header_bytes_max"], format!("{given} is under {least}"));
+    }
+}
+
+/// The connection limit: the user's when the open-file limit allows it, else derived from that.
+pub(super) fn connections_max(
+    keys: &LimitsKeys,
+    upstreams: &[Option<Upstream>],
+    machine: &Machine,
+    faults: &Faults,
+) -> u32 {
+    let upstream_files = upstreams.iter().flatten().map(|upstream| upstream.connections_max);
+    let room = machine.connections_room(upstream_files.sum());
+    match keys.connections_max {
+        Auto::Auto if room == 0 => {
+            let files = machine.open_files;
+            let text = format!("the open-file limit, {files}, leaves none; raise it (ulimit -Hn)");
+            faults.contradiction(&["limits.connections_max"], text);
+            room
+        }
+        Auto::Auto => room,
+        Auto::Set(given) if given > room => {
+            let text = format!(
+                "{given} is over {room}, what the open-file limit of {} leaves; raise it (ulimit -Hn)",
+                machine.open_files
+            );
+            faults.contradiction(&["limits.connections_max"], text);
+            room
+        }
+        Auto::Set(given) => given,
+    }
+}
+
+/// Heartbeats must come before the idle timeout cuts the peer that answers them.
+pub(super) fn timeouts(keys: &TimeoutsKeys, faults: &Faults) {
+    if let (Some(ping), Some(idle)) = (keys.ping_interval, keys.idle)
+        && ping + keys.pong >= idle
+    {
+        let (ping, pong, idle) = (Grace(ping), Grace(keys.pong), Grace(idle));
+        faults.contradiction(
+            &["timeouts.ping_interval", "timeouts.pong", "timeouts.idle"],
+            format!("{ping} and timeouts.pong = {pong} must be below timeouts.idle = {idle}"),
+        );
+    }
+}
+
+/// Each name stands once in its list. Returns the names, also of tables that are wrong otherwise.
+pub(super) fn names(tables: &[Table<'_>]) -> BTreeSet<Name> {
+    let mut owners = BTreeMap::new();
+    for table in tables {
+        if let Some(name) = table.peek::<Name>("name") {
+            let owner: &String = owners.entry(name.clone()).or_insert_with(|| table.path.clone());
+            if *owner != table.path {
+                let text = format!("\"{name}\" is already the name of {owner}");
+                table.faults().add(&table.key("name"), text);
+            }
+        }
+    }
+    owners.into_keys().collect()
+}
+
+/// What a key refers to by name must be there.
+pub(super) fn reference(
+    path: &str,
+    name: &Name,
+    what: &str,
+    known: &BTreeSet<Name>,
+    faults: &Faults,
+) {
+    if !known.contains(name) {
+        let near = did_you_mean(name, known.iter().map(|name| &**name));
+        faults.add(path, format!("no {what} is named \"{name}\"{near}"));
+    }
+}
+
+/// Listeners and the side port need addresses of their own; an HTTP path stands once.
+pub(super) fn listeners(
+    listeners: &[Option<Listener>],
+    ops: &Ops,
+    timeouts: &TimeoutsKeys,
+    faults: &Faults,
+) {
+    let mut taken = vec![("ops.address".to_owned(), ops.address)];
+    for (i, listener) in listeners.iter().enumerate() {
+        let Some(listener) = listener else { continue };
+        let (path, address) = (format!("listeners[{i}].address"), listener.keys.address);
+        if let Some((owner, other)) = taken.iter().find(|(_, other)| overlap(address, *other)) {
+            faults.add(&path, format!("{address} is taken by {owner} = {other}"));
+        }
+        taken.push((path, address));
+        match &listener.wire {
+            Wire::Lines(keys) if keys.heartbeat.is_some() && timeouts.ping_interval.is_none() => {
+                let path = format!("listeners[{i}].heartbeat");
+                let text = "is never sent while timeouts.ping_interval is \"off\"";
+                faults.contradiction(&[&path, "timeouts.ping_interval"], text);
+            }
+            Wire::Lines(_) | Wire::Length(_) => {}
+            Wire::Http(routes) => {
+                let mut seen = BTreeSet::new();
+                for (j, route) in routes.iter().enumerate() {
+                    let websocket = matches!(route.kind, PathKind::WebSocket(_));
+                    if !seen.insert((&route.path, websocket)) {
+                        let text = format!("{:?} stands twice with this kind", &*route.path);
+                        faults.add(&format!("listeners[{i}].paths[{j}].path"), text);
+                    }
+                }
+            }
+        }
+    }
+    if listeners.is_empty() {
+        faults.add("listeners", "none; weir would serve nothing");
+    }
+}
+
+/// Whether two addresses cannot both be bound. Port 0 is any free port.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_ip
+}
+
+/// An upstream has targets, each once, and its certificates can be read.
+pub(super) fn upstream(i: usize, upstream: &Upstream, faults: &Faults) {
+    let path = |key: &str| format!("upstreams[{i}].{key}");
+    let mut seen = BTreeSet::new();
+    if upstream.targets.is_empty() {
+        faults.add(&path("targets"), "needs at least one");
+    }
+    for target in &upstream.targets {
+        if !seen.insert(target.to_string()) {
+            faults.add(&path("targets"), format!("{target} stands twice"));
+        }
+    }
+    if let Some(file) = &upstream.ca_file {
+        let certificates = CertificateDer::pem_file_iter(file)
+            .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
+        match certificates {
+            Ok(certificates) if certificates.is_empty() => {
+                faults.add(&path("ca_file"), format!("{} has no certificates", file.display()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                faults.add(&path("ca_file"), format!("cannot read {}: {error}", file.display()));
+            }
+        }
+    }
+}
+
+/// What works, and is probably not meant.
+pub(super) fn warnings(
+    listeners: &[Listener],
+    routes: &[Route],
+    upstreams: &[Upstream],
+    ops: &Ops,
+    shutdown: &Shutdown,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !ops.address.ip().is_loopback() && ops.token.is_none() {
+        let address = ops.address;
+        warnings.push(format!(
+            "ops.address: {address} is not loopback and ops.token is off: only health and metrics answer"
+        ));
+    }
+    let used: BTreeSet<_> = listeners.iter().flat_map(|listener| listener.routes("")).collect();
+    for route in routes {
+        if !used.iter().any(|(_, name)| **name == route.keys.name) {
+            warnings.push(format!("routes: no listener names \"{}\"", route.keys.name));
+        }
+    }
+    for upstream in upstreams {
+        if !routes.iter().any(|route| route.upstream() == Some(&upstream.name)) {
+            warnings.push(format!("upstreams: no route names \"{}\"", upstream.name));
+        }
+        let (call, drain) = (upstream.call_timeout(), shutdown.drain.0);
+        if call > drain {
+            let (name, call, drain) = (&upstream.name, Grace(call), Grace(drain));
+            warnings.push(format!(
+                "upstreams: a call of \"{name}\" may take {call}, and shutdown.drain = {drain} cuts it"
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,180 @@
+//! Configuration: the file or the built-in default, then the environment, then every fault at
+//! once. After [`Config::load`] nothing is checked again.
+
+mod checks;
+mod document;
+pub mod environment;
+mod faults;
+pub mod listener;
+pub mod print;
+pub mod raw;
+mod reading;
+pub mod route;
+pub mod secret;
+pub mod section;
+pub mod sections;
+pub mod units;
+pub mod upstream;
+pub mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+use weir_core::limits::{Limits, Timeouts};
+
+pub use self::faults::Faults;
+use self::faults::Places;
+use self::listener::Listener;
+use self::reading::Reading;
+use self::route::Route;
+use self::section::{Key, Section};
+use self::sections::{Health, LimitsKeys, Logs, Metrics, Ops, RuntimeKeys, Shutdown, TimeoutsKeys};
+use self::upstream::Upstream;
+use crate::runtime::Machine;
+
+/// The file that is read when no other is named and it is there.
+pub const FILE: &str = "weir.toml";
+
+/// The listeners and routes that weir has without a file.
+const BUILT_IN: &str = include_str!("default.toml");
+
+/// A section that stands once.
+#[derive(Debug)]
+struct SectionInfo {
+    name: &'static str,
+    about: &'static str,
+    keys: &'static [Key],
+}
+
+impl SectionInfo {
+    const fn of<S: Section>(name: &'static str) -> Self {
+        Self { name, about: S::ABOUT, keys: S::KEYS }
+    }
+}
+
+/// The sections that stand once, in the order they are printed.
+const SECTIONS: &[SectionInfo] = &[
+    SectionInfo::of::<RuntimeKeys>("runtime"),
+    SectionInfo::of::<LimitsKeys>("limits"),
+    SectionInfo::of::<TimeoutsKeys>("timeouts"),
+    SectionInfo::of::<Ops>("ops"),
+    SectionInfo::of::<Health>("health"),
+    SectionInfo::of::<Logs>("logs"),
+    SectionInfo::of::<Metrics>("metrics"),
+    SectionInfo::of::<Shutdown>("shutdown"),
+];
+
+/// The lists of tables.
+const LISTS: [&str; 3] = ["listeners", "routes", "upstreams"];
+
+/// Everything a user can set, valid and plain.
+#[derive(Debug)]
+pub struct Config {
+    /// Where it came from: the file's name, or that it is built in.
+    pub source: String,
+    /// Threads.
+    pub runtime: Runtime,
+    /// Caps on a connection.
+    pub limits: Limits,
+    /// Caps on how many there are.
+    pub admission: Admission,
+    /// Waits for a peer.
+    pub timeouts: Timeouts,
+    /// At least one, with names and addresses of their own.
+    pub listeners: Vec<Listener>,
+    /// Every route that is named, and perhaps more.
+    pub routes: Vec<Route>,
+    /// Every upstream that is named, and perhaps more.
+    pub upstreams: Vec<Upstream>,
+    /// The side port.
+    pub ops: Ops,
+    /// Health.
+    pub health: Health,
+    /// Logs.
+    pub logs: Logs,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// The stages of a stop.
+    pub shutdown: Shutdown,
+    /// What works and is probably not meant, a line each.
+    pub warnings: Vec<String>,
+    /// All of it as `/config` shows it: in effect, with secrets redacted.
+    pub shown: Json,
+}
+
+/// How many threads there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runtime {
+    /// Event loops, at least 1.
+    pub workers: usize,
+    /// Threads of the service runtime, at least 1.
+    pub service_threads: usize,
+}
+
+/// How many connections there may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// At once.
+    pub connections_max: u32,
+    /// At once from one address.
+    pub connections_per_address_max: Option<u32>,
+    /// New ones a second.
+    pub connections_per_second_max: Option<u32>,
+}
+
+/// What a configuration is read in: the environment and the machine. An argument, for tests.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The `WEIR_` variables.
+    pub variables: Vec<(String, String)>,
+    /// Cores, memory and open files.
+    pub machine: Machine,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn here() -> Self {
+        Self { variables: environment::variables(), machine: Machine::detect() }
+    }
+}
+
+impl Config {
+    /// Reads `file`; without one `weir.toml` if it is there, else the built-in default.
+    ///
+    /// # Errors
+    ///
+    /// Every fault in the file and the environment.
+    pub fn load(file: Option<&Path>, surroundings: &Surroundings) -> Result<Self, Faults> {
+        let default = Path::new(FILE);
+        match file.map(PathBuf::from).or_else(|| default.exists().then(|| default.into())) {
+            None => Self::read("built-in default", BUILT_IN, surroundings),
+            Some(path) => {
+                let name = path.display().to_string();
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => Self::read(&name, &text, surroundings),
+                    Err(error) => {
+                        let faults = Faults::at(Places::in_file(&name));
+                        faults.add_at_line(None, format!("cannot be read: {error}"));
+                        Err(faults)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the text of a file that is called `name`.
+    ///
+    /// # Errors
+    ///
+    /// Every fault in the text and the environment.
+    pub fn read(name: &str, text: &str, surroundings: &Surroundings) -> Result<Self, Faults> {
+        let (reading, faults) = Reading::merge(name, text, &surroundings.variables)?;
+        match reading.finish(name, &surroundings.machine, &faults) {
+            Some(config) if faults.is_empty() => Ok(config),
+            _ => Err(faults),
+        }
+    }
+}

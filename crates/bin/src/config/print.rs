@@ -1,0 +1,108 @@
+//! What `weir print-config` and `weir check` print: every key with its doc and default, and what a
+//! configuration comes to.
+
+use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PathKeys, WebSocketKeys, Wire};
+use super::route::{EchoKeys, RouteKeys, UpstreamRouteKeys};
+use super::section::{Key, Section};
+use super::units::Grace;
+use super::upstream::Upstream;
+use super::values::Target;
+use super::{BUILT_IN, Config, SECTIONS};
+
+const HEAD: &str = "\
+# weir's configuration: every key with its default. Keys that keep their default may be left out.
+# Durations are \"250ms\", \"30s\", \"1m30s\"; sizes are \"64KiB\", \"1MiB\" or bytes.
+# A variable WEIR_SECTION__KEY wins over the file (WEIR_LIMITS__CONNECTIONS_MAX=1000), in a list by
+# name (WEIR_LISTENERS__HTTP__ADDRESS=0.0.0.0:8080). \"weir check\" reads all of it and starts nothing.
+";
+
+const LISTS_HEAD: &str = "\
+# ---- Every key of listeners, paths, routes and upstreams; \"required\" ones have no default. ----
+";
+
+const BUILT_IN_HEAD: &str = "\
+# ---- The listeners and routes that weir has without a file. ----
+
+";
+
+/// The default configuration with comments, complete.
+pub fn default_config() -> String {
+    let mut text = String::from(HEAD);
+    for section in SECTIONS {
+        text.push('\n');
+        comment(&mut text, "", section.about);
+        text.push_str(&format!("[{}]\n", section.name));
+        keys(&mut text, "", section.keys);
+    }
+    text.push('\n');
+    text.push_str(LISTS_HEAD);
+    reference::<ListenerKeys>(&mut text, "[[listeners]]");
+    reference::<LinesKeys>(&mut text, "");
+    reference::<LengthKeys>(&mut text, "");
+    reference::<PathKeys>(&mut text, "[[listeners.paths]]");
+    reference::<WebSocketKeys>(&mut text, "");
+    reference::<RouteKeys>(&mut text, "[[routes]]");
+    reference::<EchoKeys>(&mut text, "");
+    reference::<UpstreamRouteKeys>(&mut text, "");
+    reference::<Upstream>(&mut text, "[[upstreams]]");
+    text.push('\n');
+    text.push_str(BUILT_IN_HEAD);
+    text.push_str(BUILT_IN);
+    text
+}
+
+/// The keys of a table that may stand many times, all in comments.
+fn reference<S: Section>(text: &mut String, header: &str) {
+    text.push_str("#\n");
+    comment(text, "", S::ABOUT);
+    if !header.is_empty() {
+        text.push_str(&format!("# {header}\n"));
+    }
+    keys(text, "# ", S::KEYS);
+}
+
+fn keys(text: &mut String, prefix: &str, keys: &[Key]) {
+    for key in keys {
+        comment(text, prefix, key.doc);
+        let note = if key.required { "  # required" } else { "" };
+        text.push_str(&format!("{prefix}{} = {}{note}\n", key.name, key.default));
+    }
+}
+
+fn comment(text: &mut String, prefix: &str, doc: &str) {
+    for line in doc.lines() {
+        text.push_str(&format!("{prefix}# {}\n", line.trim()));
+    }
+}
+
+/// What `weir check` prints of a good configuration.
+pub fn summary(config: &Config) -> String {
+    let mut text = format!("{}: ok\n", config.source);
+    for listener in &config.listeners {
+        let keys = &listener.keys;
+        let what = match &listener.wire {
+            Wire::Lines(keys) => format!("lines to {}", keys.route),
+            Wire::Length(keys) => format!("length to {}", keys.route),
+            Wire::Http(routes) => {
+                let routes = routes.iter().map(|http| format!("{} to {}", http.path, http.route));
+                format!("http, {}", routes.collect::<Vec<_>>().join(", "))
+            }
+        };
+        text.push_str(&format!("  listener {} on {}: {what}\n", keys.name, keys.address));
+    }
+    for upstream in &config.upstreams {
+        let targets: Vec<String> = upstream.targets.iter().map(Target::to_string).collect();
+        text.push_str(&format!("  upstream {}: {}\n", upstream.name, targets.join(", ")));
+    }
+    text.push_str(&format!("  side port on {}\n", config.ops.address));
+    text.push_str(&format!(
+        "  at most {} connections on {} event loops\n",
+        config.admission.connections_max, config.runtime.workers
+    ));
+    let total = Grace(config.shutdown.total());
+    text.push_str(&format!("  a stop takes at most {total}; let nothing kill weir before\n"));
+    for warning in &config.warnings {
+        text.push_str(&format!("  warning: {warning}\n"));
+    }
+    text
+}

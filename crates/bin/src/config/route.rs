@@ -1,0 +1,136 @@
+//! Routes: what happens to a message.
+
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method};
+use serde_json::Value as Json;
+
+use super::raw::choices;
+use super::section::{Section, Table, section};
+use super::values::{Line, Name, Reply};
+
+/// The route's kind, by its name in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KindName {
+    /// Answers with a template.
+    Echo,
+    /// Answers nothing.
+    Discard,
+    /// Asks an upstream.
+    Upstream,
+}
+
+choices!(KindName {
+    "echo" => KindName::Echo,
+    "discard" => KindName::Discard,
+    "upstream" => KindName::Upstream,
+});
+
+section! {
+    /// What happens to the messages of the listeners and paths that name it.
+    pub struct RouteKeys {
+        /// Its name in metrics and logs, and in listeners and paths.
+        pub name: Name, like "echo";
+        /// "echo": weir answers by itself. "discard": nothing. "upstream": a message becomes an
+        /// HTTP request, and its answer is the reply.
+        pub kind: KindName, like "echo";
+    }
+}
+
+section! {
+    /// Keys of a route with kind = "echo".
+    pub struct EchoKeys {
+        /// The reply, in which {message}, {request_id}, {listener} and {peer} are replaced.
+        pub reply: Reply = "{message}";
+        /// A message that ends the connection, once the replies it is owed are written.
+        pub exit: Option<Line> = "off";
+    }
+}
+
+section! {
+    /// Keys of a route with kind = "upstream".
+    pub struct UpstreamRouteKeys {
+        /// The name of the upstream that is asked.
+        pub upstream: Name, like "backend";
+        /// "POST", "PUT" or "PATCH".
+        pub method: Method = "POST";
+        /// The path of the request, perhaps with a query.
+        pub path: PathAndQuery = "/";
+        /// Its Content-Type.
+        pub content_type: HeaderValue = "text/plain";
+    }
+}
+
+/// A route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// What every route has.
+    pub keys: RouteKeys,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Answers with a template.
+    Echo(EchoKeys),
+    /// Answers nothing.
+    Discard,
+    /// Asks an upstream.
+    Upstream(UpstreamRouteKeys),
+}
+
+const ECHO: &str = "kind = \"echo\"";
+const UPSTREAM: &str = "kind = \"upstream\"";
+
+impl Route {
+    /// Reads one table of `[[routes]]`.
+    pub(super) fn read(mut table: Table<'_>) -> Option<Self> {
+        let kind = table.peek("kind");
+        let keys = RouteKeys::read(&mut table);
+        let echo = (EchoKeys::KEYS, ECHO);
+        let upstream = (UpstreamRouteKeys::KEYS, UPSTREAM);
+        let kind = match kind {
+            Some(KindName::Echo) => {
+                let kind = EchoKeys::read(&mut table).map(Kind::Echo);
+                table.finish(&[RouteKeys::KEYS, EchoKeys::KEYS], &[upstream]);
+                kind
+            }
+            Some(KindName::Discard) => {
+                table.finish(&[RouteKeys::KEYS], &[echo, upstream]);
+                Some(Kind::Discard)
+            }
+            Some(KindName::Upstream) => {
+                let kind = UpstreamRouteKeys::read(&mut table).map(Kind::Upstream);
+                table.finish(&[RouteKeys::KEYS, UpstreamRouteKeys::KEYS], &[echo]);
+                kind
+            }
+            // A bad kind is one fault, so the keys of every kind pass.
+            None => {
+                table.forget(&[EchoKeys::KEYS, UpstreamRouteKeys::KEYS]);
+                table.finish(&[RouteKeys::KEYS, EchoKeys::KEYS, UpstreamRouteKeys::KEYS], &[]);
+                None
+            }
+        };
+        Some(Self { keys: keys?, kind: kind? })
+    }
+
+    /// The upstream it asks.
+    pub fn upstream(&self) -> Option<&Name> {
+        match &self.kind {
+            Kind::Upstream(keys) => Some(&keys.upstream),
+            Kind::Echo(_) | Kind::Discard => None,
+        }
+    }
+
+    /// The route as `/config` shows it.
+    pub(super) fn show(&self) -> Json {
+        let mut shown = self.keys.show();
+        match &self.kind {
+            Kind::Echo(keys) => shown.extend(keys.show()),
+            Kind::Discard => {}
+            Kind::Upstream(keys) => shown.extend(keys.show()),
+        }
+        shown.into()
+    }
+}

@@ -1,0 +1,11 @@
+//! weir, the program: arguments, configuration, logs, signals, the stages of a stop, and the
+//! wiring of everything else. No policy of connections or messages lives here.
+
+pub mod args;
+pub mod config;
+pub mod engine;
+pub mod runtime;
+pub mod shutdown;
+pub mod signals;
+pub mod telemetry;
+pub mod version;
