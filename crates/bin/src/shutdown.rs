@@ -1,0 +1,330 @@
+//! The stages of a stop: one place moves them, each with its timeout, metric and log line.
+//! It tells others through tokens, and knows nothing of sockets or upstreams.
+
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use weir_core::lifeline::Lifeline;
+
+pub use self::metrics::StageMetrics;
+use crate::config::sections::Shutdown as Graces;
+
+/// How often what remains is counted.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often the log tells what remains.
+const PROGRESS: Duration = Duration::from_secs(3);
+
+/// Where the process is in its life, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Ports are bound and nothing is accepted yet.
+    Starting,
+    /// Everything is ready.
+    Serving,
+    /// `/readyz` says no, and everything still works.
+    Unready,
+    /// Nothing is accepted; what was accepted is finished.
+    Draining,
+    /// What is left is closed at once.
+    Forcing,
+    /// What stands behind connections is closed and written.
+    Flushing,
+    /// Nothing is left but the side port.
+    Stopped,
+}
+
+impl Stage {
+    /// Every stage, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Serving,
+        Self::Unready,
+        Self::Draining,
+        Self::Forcing,
+        Self::Flushing,
+        Self::Stopped,
+    ];
+
+    /// The name in metrics, logs and `/readyz`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Unready => "unready",
+            Self::Draining => "draining",
+            Self::Forcing => "forcing",
+            Self::Flushing => "flushing",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Somebody asks weir to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal. The second one forces, the third ends the process.
+    Signal(&'static str),
+    /// `POST /drain`. However often it comes, it is only the beginning.
+    Request,
+}
+
+/// Connections whose work was cut off by force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// With a message whose answer had not come.
+    pub in_flight: u64,
+    /// With answers that their peer had not taken.
+    pub undelivered: u64,
+}
+
+/// What is being stopped.
+pub trait Stoppable {
+    /// How many connections are open or being opened. Zero ends the drain.
+    fn remaining(&self) -> u64;
+
+    /// What the force cut off.
+    fn lost(&self) -> Lost;
+
+    /// Closes and writes what stands behind connections. Dropped when the flush stage is over.
+    fn flush(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every accepted request has its answer. Exit code 0.
+    Complete,
+    /// Work was cut off, or what stands behind connections was not flushed. Exit code 1.
+    Lossy,
+    /// A third signal: the process ends now, whatever is left. Exit code 1.
+    Abandoned,
+}
+
+/// The stage machine.
+#[derive(Debug)]
+pub struct Shutdown {
+    graces: Graces,
+    lifeline: Lifeline,
+    stops: mpsc::Receiver<Stop>,
+    metrics: StageMetrics,
+    stage: watch::Sender<Stage>,
+    entered: Instant,
+    signals: u32,
+}
+
+/// Why a stage was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// Nothing remains.
+    Done,
+    /// Its time was over.
+    TimedOut,
+    /// A second signal.
+    Urged,
+    /// A third signal.
+    Abandoned,
+}
+
+impl Shutdown {
+    /// A machine that is at `starting` and listens for stops.
+    pub fn new(
+        graces: Graces,
+        lifeline: Lifeline,
+        stops: mpsc::Receiver<Stop>,
+        metrics: StageMetrics,
+    ) -> Self {
+        metrics.enter(Stage::Starting);
+        let (stage, _) = watch::channel(Stage::Starting);
+        Self { graces, lifeline, stops, metrics, stage, entered: Instant::now(), signals: 0 }
+    }
+
+    /// The stage, as it moves.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
+    }
+
+    /// Lives through every stage. `start` begins to accept and resolves once everything is ready.
+    pub async fn run(
+        mut self,
+        start: impl Future<Output = ()>,
+        work: &mut impl Stoppable,
+    ) -> Outcome {
+        if self.started(start).await {
+            self.enter(Stage::Serving, work);
+            self.asked().await;
+            self.enter(Stage::Unready, work);
+            if self.wait(self.graces.unready.0, Until::Time, work).await == Left::Abandoned {
+                return Outcome::Abandoned;
+            }
+        }
+        if self.signals < 2 {
+            self.enter(Stage::Draining, work);
+            self.lifeline.drain.cancel();
+            if self.wait(self.graces.drain.0, Until::Empty, work).await == Left::Abandoned {
+                return Outcome::Abandoned;
+            }
+        }
+        if work.remaining() > 0 || self.signals > 1 {
+            self.enter(Stage::Forcing, work);
+            self.lifeline.force.cancel();
+            let left = self.wait(self.graces.force.0, Until::Empty, work).await;
+            self.tell_forced(left, work);
+            if left == Left::Abandoned {
+                return Outcome::Abandoned;
+            }
+        }
+        self.lifeline.force.cancel();
+        let kept = work.remaining() == 0 && work.lost() == Lost::default();
+        self.enter(Stage::Flushing, work);
+        let left = self.flush(work).await;
+        self.enter(Stage::Stopped, work);
+        match left {
+            Left::Abandoned => Outcome::Abandoned,
+            Left::Done if kept => Outcome::Complete,
+            Left::Done | Left::TimedOut | Left::Urged => Outcome::Lossy,
+        }
+    }
+
+    /// Waits until everything is ready; false when a stop comes first.
+    async fn started(&mut self, start: impl Future<Output = ()>) -> bool {
+        // Readiness first: a stop that has come by then still gets its unready stage.
+        tokio::select! {
+            biased;
+            () = start => true,
+            () = self.asked() => false,
+        }
+    }
+
+    /// Waits for the first ask to stop.
+    async fn asked(&mut self) {
+        match self.stops.recv().await {
+            Some(stop) => self.note(stop),
+            // Nobody is left who could ask: weir serves until it is killed.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn note(&mut self, stop: Stop) {
+        match stop {
+            Stop::Signal(signal) => {
+                self.signals += 1;
+                tracing::info!(signal, signals = self.signals, "asked to stop");
+            }
+            Stop::Request => tracing::info!("asked to stop by POST /drain"),
+        }
+    }
+
+    /// Moves on to a stage: gauge, `/readyz`, and a line about the stage that was left.
+    fn enter(&mut self, stage: Stage, work: &impl Stoppable) {
+        let now = Instant::now();
+        let took = now - self.entered;
+        self.entered = now;
+        let left = self.stage.send_replace(stage);
+        self.metrics.left(left, took);
+        self.metrics.enter(stage);
+        let seconds = round(took);
+        tracing::info!(%stage, %left, seconds, connections = work.remaining(), "stage");
+    }
+
+    /// Stays in a stage for at most `grace`.
+    async fn wait(&mut self, grace: Duration, until: Until, work: &impl Stoppable) -> Left {
+        let stage = *self.stage.borrow();
+        let deadline = self.entered + grace;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = self.entered;
+        loop {
+            // Signals first: a stage whose time is over must not swallow one.
+            tokio::select! {
+                biased;
+                Some(stop) = self.stops.recv() => {
+                    self.note(stop);
+                    if self.signals > 2 {
+                        return Left::Abandoned;
+                    }
+                    if self.signals > 1 && stage < Stage::Forcing {
+                        return Left::Urged;
+                    }
+                }
+                () = sleep_until(deadline) => return Left::TimedOut,
+                now = look.tick() => {
+                    let connections = work.remaining();
+                    if until == Until::Empty && connections == 0 {
+                        return Left::Done;
+                    }
+                    if now - told >= PROGRESS {
+                        told = now;
+                        let seconds_left = round(deadline - now);
+                        tracing::info!(%stage, connections, seconds_left, "stopping");
+                    }
+                }
+            }
+        }
+    }
+
+    /// The one line about what the force closed.
+    fn tell_forced(&self, left: Left, work: &impl Stoppable) {
+        let Lost { in_flight, undelivered } = work.lost();
+        let still_open = work.remaining();
+        if left == Left::Done && in_flight + undelivered == 0 {
+            tracing::info!("the rest was closed by force; no work was lost");
+        } else {
+            tracing::warn!(in_flight, undelivered, still_open, "work was lost by force");
+        }
+    }
+
+    /// Flushes, and waits for every task.
+    async fn flush(&mut self, work: &mut impl Stoppable) -> Left {
+        let tasks = self.lifeline.tasks.clone();
+        let deadline = self.entered + self.graces.flush.0;
+        let flush = async {
+            work.flush().await;
+            tasks.close();
+            tasks.wait().await;
+        };
+        tokio::pin!(flush);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut flush => return Left::Done,
+                Some(stop) = self.stops.recv() => {
+                    self.note(stop);
+                    if self.signals > 2 {
+                        return Left::Abandoned;
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    tracing::warn!(tasks = tasks.len(), "not everything was flushed in time");
+                    return Left::TimedOut;
+                }
+            }
+        }
+    }
+}
+
+/// What ends a stage besides its timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Nothing: the stage is there to be waited for.
+    Time,
+    /// No connections remain.
+    Empty,
+}
+
+/// Seconds to a thousandth, for a log line.
+fn round(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
