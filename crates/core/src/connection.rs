@@ -9,6 +9,7 @@ use crate::admission::Permit;
 use crate::clock::{self, Tick};
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
+use crate::ends::Owed;
 use crate::metrics::{ConnectionRecord, MessageRefusal, SiteCells, Stopwatch, WorkerCells};
 use crate::outbox::Outbox;
 use crate::replies::Replies;
@@ -199,9 +200,15 @@ impl<S: Transport> Connection<S> {
         self.rest.as_ref().map_or(0, |rest| rest.len())
     }
 
-    /// Whether the peer is owed something: an answer, or bytes it has not taken.
-    pub(crate) fn owes(&self) -> bool {
-        self.replies.is_some() || self.outbox.is_some() || self.flags.undecoded
+    /// What the peer is owed.
+    pub(crate) fn owed(&self) -> Owed {
+        if self.replies.is_some() || self.flags.undecoded {
+            Owed::Answers
+        } else if self.outbox.is_some() {
+            Owed::Bytes
+        } else {
+            Owed::Nothing
+        }
     }
 
     /// Ends the record; the permit goes back and the socket closes with the drop.

@@ -13,6 +13,17 @@ use crate::context::ConnId;
 /// Ended connections that stay readable.
 pub const ENDS_MAX: usize = 4096;
 
+/// What a peer is owed when its connection is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    /// Nothing.
+    Nothing,
+    /// A message whose answer has not come, or that has not been looked at.
+    Answers,
+    /// Bytes that it has not taken.
+    Bytes,
+}
+
 /// What is told of a connection that ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -45,23 +56,29 @@ pub struct Ended {
 pub struct Ends {
     ring: Mutex<VecDeque<Ended>>,
     log: bool,
-    lost: AtomicU64,
+    in_flight: AtomicU64,
+    undelivered: AtomicU64,
 }
 
 impl Ends {
     /// Keeps ends, and logs each as one line when `log` is on.
     pub fn new(log: bool) -> Self {
-        Self { ring: Mutex::new(VecDeque::new()), log, lost: AtomicU64::new(0) }
+        Self { ring: Mutex::new(VecDeque::new()), log, in_flight: AtomicU64::new(0), undelivered: AtomicU64::new(0) }
     }
 
     /// A connection was closed by force while its peer was owed something.
-    pub(crate) fn count_lost(&self) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_lost(&self, owed: Owed) {
+        let counter = match owed {
+            Owed::Nothing => return,
+            Owed::Answers => &self.in_flight,
+            Owed::Bytes => &self.undelivered,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Connections that were closed by force while their peers were owed something.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+    /// Connections closed by force while answers were owed, and while only bytes were.
+    pub fn lost(&self) -> (u64, u64) {
+        (self.in_flight.load(Ordering::Relaxed), self.undelivered.load(Ordering::Relaxed))
     }
 
     /// A connection has ended.

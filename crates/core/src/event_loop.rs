@@ -23,7 +23,7 @@ use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::NewConnection;
 use crate::context::{ConnId, RequestId};
-use crate::ends::{Ended, Ends};
+use crate::ends::{Ended, Ends, Owed};
 use crate::http::{self, HttpEnd, HttpPeer, HttpSite, HttpStop, HttpTraffic};
 use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
 use crate::poll::{self, MioPoll};
@@ -280,7 +280,7 @@ impl HttpSide {
                 conn: *id,
                 listener: self.listeners[live.listener].name.clone(),
                 route: String::new(),
-                state: if live.drain.is_cancelled() { "draining" } else { "http" },
+                state: if live.drain.is_cancelled() { "draining" } else { "handshaking" },
                 peer: live.peer,
                 age,
                 idle: age,
@@ -348,7 +348,8 @@ async fn serve_http(
     };
     http.load.fetch_sub(1, Ordering::Relaxed);
     if reason == CloseReason::Forced {
-        http.ends.count_lost();
+        let (received, sent) = (counts.received.get(), counts.sent.get());
+        http.ends.count_lost(if received > sent { Owed::Answers } else { Owed::Nothing });
     }
     http.ends.push(Ended {
         conn: id,

@@ -1,4 +1,26 @@
-//! weir's connection engine. (The road of a message is told here; being built.)
+//! weir's connection engine: it keeps connections open, turns their bytes into messages, asks a
+//! [`service::Session`] what to do, and writes what it says. It knows no channel, no JSON, no
+//! database, no signal and no environment.
+//!
+//! # The road of a message
+//!
+//! 1. [`listener`] accepts a socket: one system call, options inherited from the listening socket.
+//! 2. [`admission`] grants a `Permit` or refuses; `refuse` tells the peer why, in its own form.
+//! 3. [`server`] hands the socket to the worker with the least load. An HTTP connection is a task
+//!    of [`http`] there until it upgrades; lines and length prefixes need no handshake.
+//! 4. The worker's `event_loop` waits for mail, edges of [`poll`] and ticks; `worker` turns its
+//!    table in bounded turns.
+//! 5. `connection` reads once into the worker's scratch buffer; [`wire`] finds the messages in it.
+//! 6. The session answers each with [`service::Actions`]: a reply that is due is encoded at once;
+//!    an ask runs on the service runtime and comes back as mail, and `replies` keeps the order.
+//! 7. One write sends what a read has caused. What the socket does not take waits in the bounded
+//!    `outbox`, and at most 64 outboxes are written a turn.
+//! 8. Once a second the sweep looks at every deadline ([`limits::Timeouts`]).
+//! 9. Each end has one [`close::CloseReason`]: `metrics` counts it, [`ends`] logs and keeps it.
+//!
+//! [`stage::Stage`] names the hops; [`metrics`] says how long each took. [`lifeline`] is how all
+//! of it is told to stop. What is *absent*: a task or a timer a connection, a lock between a socket
+//! and its session, a clock inside a session, an unbounded queue.
 
 pub mod admission;
 pub mod asks;

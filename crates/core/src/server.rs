@@ -344,8 +344,8 @@ impl Bound {
         Arc::clone(&self.metrics)
     }
 
-    /// Starts workers and accept loops. `service` runs accept loops, refusals and asks; `beats`
-    /// has one value for each worker.
+    /// Starts the workers; nothing is accepted before [`Running::accept`]. `service` runs accept
+    /// loops, refusals and asks; `beats` has one value for each worker.
     ///
     /// # Errors
     /// When a thread, a runtime or an epoll instance cannot be made.
@@ -373,9 +373,10 @@ impl Bound {
             hands,
             threads: Mutex::new(threads),
             stop,
+            acceptors: Mutex::default(),
         };
         running.obey(lifeline, service, self.settings.drain_window);
-        self.start_accepting(&running, lifeline, service);
+        *running.acceptors.lock() = self.acceptors(&running, lifeline, service);
         Ok(running)
     }
 
@@ -433,7 +434,12 @@ impl Bound {
         Ok((WorkerHand { control, opens, accepted, queries, load }, thread))
     }
 
-    fn start_accepting(self, running: &Running, lifeline: &Lifeline, service: &Handle) {
+    fn acceptors(
+        self,
+        running: &Running,
+        lifeline: &Lifeline,
+        service: &Handle,
+    ) -> Vec<(BoundListener, Acceptor)> {
         let refuser = Refuser::new(
             Arc::clone(&self.metrics),
             Arc::clone(&self.sites),
@@ -441,7 +447,7 @@ impl Bound {
             service.clone(),
         );
         let ids = Arc::new(ConnIds::new(self.settings.seed));
-        for (index, listener) in self.listeners.into_iter().enumerate() {
+        let acceptor = |(index, listener): (usize, BoundListener)| {
             let acceptor = Acceptor {
                 index: index as u16,
                 target: listener.target,
@@ -455,14 +461,9 @@ impl Bound {
                 hands: Arc::clone(&running.hands),
                 ids: Arc::clone(&ids),
             };
-            let drain = lifeline.drain.clone();
-            let task = async move {
-                if let Err(error) = accept_loop(listener.socket, drain, acceptor).await {
-                    tracing::error!(listener = listener.name, %error, "accept loop ended");
-                }
-            };
-            lifeline.tasks.spawn_on(task, service);
-        }
+            (listener, acceptor)
+        };
+        self.listeners.into_iter().enumerate().map(acceptor).collect()
     }
 }
 
@@ -551,9 +552,24 @@ pub struct Running {
     hands: Arc<[WorkerHand]>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     stop: CancellationToken,
+    /// Bound, and not accepting yet.
+    acceptors: Mutex<Vec<(BoundListener, Acceptor)>>,
 }
 
 impl Running {
+    /// Begins to accept on every listener, until the lifeline drains. The second call does nothing.
+    pub fn accept(&self, lifeline: &Lifeline, service: &Handle) {
+        for (listener, acceptor) in self.acceptors.lock().drain(..) {
+            let drain = lifeline.drain.clone();
+            let task = async move {
+                if let Err(error) = accept_loop(listener.socket, drain, acceptor).await {
+                    tracing::error!(listener = listener.name, %error, "accept loop ended");
+                }
+            };
+            lifeline.tasks.spawn_on(task, service);
+        }
+    }
+
     /// Passes the lifeline's word on to the workers.
     fn obey(&self, lifeline: &Lifeline, service: &Handle, drain_window: Duration) {
         let hands = Arc::clone(&self.hands);
@@ -613,8 +629,8 @@ impl Running {
         self.ends.newest()
     }
 
-    /// Connections that were closed by force while their peers were owed something.
-    pub fn lost(&self) -> u64 {
+    /// Connections closed by force while answers were owed, and while only bytes were.
+    pub fn lost(&self) -> (u64, u64) {
         self.ends.lost()
     }
 

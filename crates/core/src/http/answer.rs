@@ -17,6 +17,7 @@ use super::post::Post;
 use super::refusal::{self, Refusal};
 use super::{HttpPeer, HttpSite, PathKind, upgrade};
 use crate::clock;
+use crate::close::CloseReason;
 use crate::context::RequestId;
 
 /// The header that request ids come and go in.
@@ -63,7 +64,10 @@ impl Answerer {
             Err(_) => Answered { path: None, response: self.refused_body(&id) },
         };
 
-        if self.peer.stop.drain.is_cancelled() || self.exchange.outcome().close.is_some() {
+        if self.peer.stop.drain.is_cancelled() {
+            self.exchange.close_after_response(CloseReason::Drained);
+        }
+        if self.exchange.outcome().close.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {

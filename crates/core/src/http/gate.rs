@@ -304,3 +304,6 @@ fn hex(digits: &[u8]) -> u64 {
         (size << 4) | u64::from(digit)
     })
 }
+
+#[cfg(test)]
+mod tests;

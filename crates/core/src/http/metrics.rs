@@ -159,7 +159,7 @@ mod tests {
         let families = registry.gather();
         let refused = families.iter().find(|f| f.name() == "weir_http_refused_total").unwrap();
         assert_eq!(refused.get_metric().len(), REFUSALS.len());
-        assert!(refused.get_metric().iter().all(|m| m.get_counter().value() == 0.0));
+        assert!(refused.get_metric().iter().all(|m| m.get_counter().get_value() == 0.0));
     }
 
     #[test]

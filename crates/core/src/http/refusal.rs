@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(words).unwrap(),
             "HTTP/1.1 413 Payload Too Large\r\nContent-Type: application/json\r\n\
-             Content-Length: 93\r\nConnection: close\r\nx-request-id: 0000000000000007-3\r\n\r\n\
+             Content-Length: 86\r\nConnection: close\r\nx-request-id: 0000000000000007-3\r\n\r\n\
              {\"error\":\"body over limits.message_bytes_max = 10\",\
              \"request_id\":\"0000000000000007-3\"}\n"
         );

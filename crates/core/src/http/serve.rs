@@ -210,8 +210,7 @@ where
         }
         match result {
             Ok(()) => {
-                let drained = self.draining.then_some(CloseReason::Drained);
-                let reason = outcome.close.or(drained).unwrap_or(CloseReason::PeerClosed);
+                let reason = outcome.close.unwrap_or(CloseReason::PeerClosed);
                 Ending::Close { words: Vec::new(), reason, linger: !outcome.peer_closed }
             }
             // Hyper has more rules than the gate; it has answered 400 itself.
@@ -330,3 +329,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

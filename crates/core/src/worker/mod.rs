@@ -433,8 +433,8 @@ impl<P: Poll> Worker<P> {
             (Some(first), _) => first,
             (None, last) => last,
         };
-        if reason == CloseReason::Forced && connection.owes() {
-            self.ends.count_lost();
+        if reason == CloseReason::Forced {
+            self.ends.count_lost(connection.owed());
         }
         let ended = Ended {
             conn: connection.id,

@@ -1,0 +1,64 @@
+//! What the fuzz targets hold, for the saved inputs and for drawn bytes.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use crate::fuzz;
+
+#[track_caller]
+fn replay(target: &str, body: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut inputs = 0;
+    for entry in std::fs::read_dir(&folder).expect("the corpus is there") {
+        let path = entry.expect("the folder can be listed").path();
+        println!("{}", path.display()); // Shown when the body panics.
+        body(&std::fs::read(&path).expect("the input can be read"));
+        inputs += 1;
+    }
+    assert!(inputs > 0, "{} is empty", folder.display());
+}
+
+#[test]
+fn the_saved_lines_hold() {
+    replay("lines", fuzz::lines);
+}
+
+#[test]
+fn the_saved_lengths_hold() {
+    replay("length", fuzz::length);
+}
+
+#[test]
+fn the_saved_frames_hold() {
+    replay("websocket", fuzz::websocket);
+}
+
+/// Bytes among which the ones that mean something to a wire are frequent.
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let byte = prop_oneof![
+        4 => any::<u8>(),
+        2 => prop::sample::select(b"\r\n 0123456789".as_slice()),
+        2 => prop::sample::select([0, 1, 2, 0x80, 0x81, 0x82, 0x88, 0x89, 0xfe, 0xff].as_slice()),
+    ];
+    prop::collection::vec(byte, 0..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_hold_as_lines(data in bytes()) {
+        fuzz::lines(&data);
+    }
+
+    #[test]
+    fn any_bytes_hold_as_lengths(data in bytes()) {
+        fuzz::length(&data);
+    }
+
+    #[test]
+    fn any_bytes_hold_as_frames(data in bytes()) {
+        fuzz::websocket(&data);
+    }
+}
