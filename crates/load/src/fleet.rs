@@ -1,0 +1,469 @@
+//! Many client connections on one event loop: opened with bounded concurrency, read and written in
+//! turns. What is sent and what an answer means is decided by a [`Load`].
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, Socket, Type};
+
+use crate::clock;
+use crate::wire::{self, Item, Wire};
+
+/// Where the connections of a fleet go.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// How messages are told apart.
+    pub(crate) wire: Wire,
+    /// The server.
+    pub(crate) address: SocketAddr,
+    /// The path to upgrade on; for WebSocket only.
+    pub(crate) path: String,
+}
+
+/// What a fleet is for: it is told what happens and appends what is to be sent, in wire form.
+pub(crate) trait Load {
+    /// A whole message has come in on connection `index`. Whatever is appended to `out` goes out in
+    /// one write with the answers to everything else in the same read.
+    fn on_message(&mut self, index: usize, message: &[u8], now: Instant, out: &mut Vec<u8>);
+
+    /// A ping has come in and its pong is on the way out.
+    fn on_ping(&mut self) {}
+
+    /// The connection is over.
+    fn on_end(&mut self, index: usize, end: End);
+}
+
+/// How a connection ended, seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It could not be opened: refused, reset, or the upgrade was turned down.
+    Refused,
+    /// The server closed after a WebSocket close with this code.
+    Code(u16),
+    /// The server closed without a word more.
+    Fin,
+    /// The server reset it.
+    Reset,
+    /// The server sent what no server should; this side hung up.
+    Garbled,
+}
+
+impl End {
+    /// The name used in reports.
+    pub(crate) fn label(self) -> String {
+        match self {
+            Self::Refused => "refused".into(),
+            Self::Code(code) => format!("close {code}"),
+            Self::Fin => "fin".into(),
+            Self::Reset => "reset".into(),
+            Self::Garbled => "garbled".into(),
+        }
+    }
+}
+
+/// A close without a code counts as the code that stands for its absence (RFC 6455, 7.4.1).
+const CODE_ABSENT: u16 = 1005;
+/// More than a turn's worth of answers on one connection at the greatest depth that makes sense.
+const SCRATCH_BYTES: usize = 256 * 1024;
+const EVENTS_PER_TURN: usize = 1024;
+const WATCHED: Token = Token(usize::MAX);
+/// The sample key and answer of RFC 6455, 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Upgrading,
+    Open,
+}
+
+struct Peer {
+    stream: TcpStream,
+    phase: Phase,
+    /// The start of an item that is not whole yet.
+    inbox: Vec<u8>,
+    /// What the socket had no room for.
+    outbox: Vec<u8>,
+    close_sent: bool,
+    /// The code of the close that came in.
+    close_code: Option<u16>,
+}
+
+/// The connections and their event loop.
+pub(crate) struct Fleet {
+    poll: Poll,
+    /// Taken out while a turn goes through them.
+    events: Option<Events>,
+    peers: Peers,
+}
+
+/// Everything of a fleet but its event loop.
+struct Peers {
+    target: Target,
+    /// Local addresses to connect from in turn; empty lets the kernel choose.
+    sources: Vec<Ipv4Addr>,
+    /// An ended connection leaves its place empty, so that indices stay.
+    slots: Vec<Option<Peer>>,
+    /// Connections that are neither open nor ended.
+    opening: usize,
+    open: usize,
+    scratch: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Fleet {
+    /// A fleet without a connection, that will connect from `sources` in turn.
+    ///
+    /// # Errors
+    /// When the kernel gives no epoll instance.
+    pub(crate) fn new(target: Target, sources: Vec<Ipv4Addr>) -> Result<Self> {
+        let peers = Peers {
+            target,
+            sources,
+            slots: Vec::new(),
+            opening: 0,
+            open: 0,
+            scratch: vec![0; SCRATCH_BYTES],
+            out: Vec::with_capacity(SCRATCH_BYTES),
+        };
+        let events = Some(Events::with_capacity(EVENTS_PER_TURN));
+        Ok(Self { poll: Poll::new()?, events, peers })
+    }
+
+    /// Has [`Fleet::turn`] report when this descriptor becomes readable.
+    ///
+    /// # Errors
+    /// When it is of a kind that cannot be polled.
+    pub(crate) fn watch(&self, descriptor: RawFd) -> io::Result<()> {
+        self.poll.registry().register(&mut SourceFd(&descriptor), WATCHED, Interest::READABLE)
+    }
+
+    /// Opens `count` more connections, at most `opening_max` at a time, and returns when each is
+    /// open (upgraded, for WebSocket) or refused.
+    ///
+    /// # Errors
+    /// When that takes longer than `timeout`, or no socket can be made.
+    pub(crate) fn open(
+        &mut self,
+        count: usize,
+        opening_max: usize,
+        timeout: Duration,
+        load: &mut impl Load,
+    ) -> Result<()> {
+        let deadline = clock::now() + timeout;
+        let wanted = self.peers.slots.len() + count;
+        loop {
+            while self.peers.slots.len() < wanted && self.peers.opening < opening_max {
+                self.dial()?;
+            }
+            if self.peers.opening == 0 {
+                return Ok(());
+            }
+            if clock::now() >= deadline {
+                let left = wanted - self.peers.open;
+                bail!("{left} of {wanted} connections were not open after {timeout:?}");
+            }
+            self.turn(Some(Duration::from_millis(100)), load)?;
+        }
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open_count(&self) -> usize {
+        self.peers.open
+    }
+
+    /// Waits for events, at most `wait`, and handles those of one turn. Says whether the watched
+    /// descriptor became readable.
+    ///
+    /// # Errors
+    /// When polling fails; a connection's error only ends that connection.
+    pub(crate) fn turn(
+        &mut self,
+        wait: Option<Duration>,
+        load: &mut impl Load,
+    ) -> io::Result<bool> {
+        let mut events = self.events.take().expect("a turn puts the events back");
+        let polled = loop {
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                polled => break polled,
+            }
+        };
+        let mut watched = false;
+        if polled.is_ok() {
+            for event in &events {
+                if event.token() == WATCHED {
+                    watched = true;
+                } else {
+                    self.peers.on_event(event, load);
+                }
+            }
+        }
+        self.events = Some(events);
+        polled.map(|()| watched)
+    }
+
+    /// Sends what `fill` appends on connection `index`; nothing if it has ended.
+    pub(crate) fn send(
+        &mut self,
+        index: usize,
+        load: &mut impl Load,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let Peers { slots, out, .. } = &mut self.peers;
+        let Some(Some(peer)) = slots.get_mut(index) else { return };
+        out.clear();
+        fill(out);
+        if peer.write(out).is_err() {
+            self.peers.end(index, End::Reset, load);
+        }
+    }
+
+    /// Starts a clean end on every open connection: a WebSocket close, or the end of the stream.
+    pub(crate) fn close_all(&mut self, load: &mut impl Load) {
+        for index in 0..self.peers.slots.len() {
+            let Some(peer) = &mut self.peers.slots[index] else { continue };
+            if self.peers.target.wire == Wire::Ws {
+                peer.close_sent = true;
+                self.send(index, load, |out| wire::encode_close(1000, index as u32, out));
+            } else {
+                // A failure shows as the end of the connection in a later turn.
+                drop(peer.stream.shutdown(Shutdown::Write));
+            }
+        }
+    }
+
+    /// Hangs up on all that are left and forgets every connection, ended ones too.
+    pub(crate) fn clear(&mut self) {
+        self.peers.slots.clear();
+        (self.peers.open, self.peers.opening) = (0, 0);
+    }
+
+    /// Connects the next from other local addresses.
+    pub(crate) fn set_sources(&mut self, sources: Vec<Ipv4Addr>) {
+        self.peers.sources = sources;
+    }
+
+    fn dial(&mut self) -> Result<()> {
+        let Peers { target, sources, slots, opening, .. } = &mut self.peers;
+        let index = slots.len();
+        let source = (!sources.is_empty()).then(|| sources[index % sources.len()]);
+        let mut stream = connect(target.address, source)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(index), interest)?;
+        let phase = Phase::Connecting;
+        let (inbox, outbox) = (Vec::new(), Vec::new());
+        let (close_sent, close_code) = (false, None);
+        slots.push(Some(Peer { stream, phase, inbox, outbox, close_sent, close_code }));
+        *opening += 1;
+        Ok(())
+    }
+}
+
+impl Peers {
+    fn on_event(&mut self, event: &Event, load: &mut impl Load) {
+        let index = event.token().0;
+        // Its connection may have ended earlier in this turn.
+        let Some(Some(peer)) = self.slots.get_mut(index) else { return };
+        if peer.phase == Phase::Connecting {
+            if !event.is_writable() && !event.is_error() {
+                return;
+            }
+            if !matches!(peer.stream.take_error(), Ok(None))
+                || peer.on_connected(&self.target).is_err()
+            {
+                return self.end(index, End::Refused, load);
+            }
+            if peer.phase == Phase::Open {
+                self.opened();
+            }
+        } else if event.is_writable() && peer.flush().is_err() {
+            return self.end(index, End::Reset, load);
+        }
+        if event.is_readable() {
+            self.read(index, event.is_read_closed(), load);
+        }
+    }
+
+    fn opened(&mut self) {
+        self.opening -= 1;
+        self.open += 1;
+    }
+
+    /// Reads once, or to the end when the peer has closed: events are edge-triggered, but a short
+    /// read says that there was no more.
+    fn read(&mut self, index: usize, closed: bool, load: &mut impl Load) {
+        loop {
+            let Some(peer) = &mut self.slots[index] else { return };
+            let kept = peer.inbox.len();
+            self.scratch[..kept].copy_from_slice(&peer.inbox);
+            peer.inbox.clear();
+            let read = match peer.stream.read(&mut self.scratch[kept..]) {
+                Ok(0) => return self.end(index, End::Fin, load),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    peer.inbox.extend_from_slice(&self.scratch[..kept]);
+                    return;
+                }
+                Err(_) => return self.end(index, End::Reset, load),
+            };
+            let filled = kept + read;
+            if let Err(end) = self.digest(index, filled, load) {
+                return self.end(index, end, load);
+            }
+            if filled < self.scratch.len() && !closed {
+                return;
+            }
+        }
+    }
+
+    /// Goes through the items in the first `filled` bytes of the scratch, answers them in one
+    /// write and keeps the rest.
+    fn digest(&mut self, index: usize, filled: usize, load: &mut impl Load) -> Result<(), End> {
+        let Self { target, slots, scratch, out, .. } = self;
+        let Some(peer) = &mut slots[index] else { return Ok(()) };
+        let mut bytes = &scratch[..filled];
+        let mut just_opened = false;
+        out.clear();
+        if peer.phase == Phase::Upgrading {
+            let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else {
+                return peer.keep(bytes);
+            };
+            check_upgrade(&bytes[..end])?;
+            bytes = &bytes[end + 4..];
+            peer.phase = Phase::Open;
+            just_opened = true;
+        }
+        let now = clock::now();
+        while let Some((item, taken)) = target.wire.decode(bytes).map_err(|_| End::Garbled)? {
+            match item {
+                Item::Message(message) => load.on_message(index, message, now, out),
+                Item::Ping(payload) => {
+                    load.on_ping();
+                    wire::encode_pong(payload, index as u32, out);
+                }
+                Item::Pong => {}
+                Item::Close(code) => {
+                    peer.close_code = Some(code.unwrap_or(CODE_ABSENT));
+                    if !std::mem::replace(&mut peer.close_sent, true) {
+                        wire::encode_close(code.unwrap_or(1000), index as u32, out);
+                    }
+                }
+            }
+            bytes = &bytes[taken..];
+        }
+        peer.keep(bytes)?;
+        let written = peer.write(out).map_err(|_| End::Reset);
+        if just_opened {
+            self.opened();
+        }
+        written
+    }
+
+    fn end(&mut self, index: usize, end: End, load: &mut impl Load) {
+        let Some(peer) = self.slots[index].take() else { return };
+        if peer.phase != Phase::Open {
+            self.opening -= 1;
+            return load.on_end(index, End::Refused);
+        }
+        self.open -= 1;
+        // After a close, how the stream ends is of no interest.
+        load.on_end(index, peer.close_code.map_or(end, End::Code));
+    }
+}
+
+impl Peer {
+    fn on_connected(&mut self, target: &Target) -> io::Result<()> {
+        if target.wire != Wire::Ws {
+            self.phase = Phase::Open;
+            return Ok(());
+        }
+        self.phase = Phase::Upgrading;
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            target.path, target.address
+        );
+        self.write(request.as_bytes())
+    }
+
+    /// Writes `bytes`, and keeps for later what the socket has no room for.
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while self.outbox.is_empty() && !bytes.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.outbox.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut self.outbox);
+        self.write(&bytes)
+    }
+
+    fn keep(&mut self, rest: &[u8]) -> Result<(), End> {
+        if rest.len() >= SCRATCH_BYTES {
+            return Err(End::Garbled);
+        }
+        self.inbox.extend_from_slice(rest);
+        Ok(())
+    }
+}
+
+fn check_upgrade(head: &[u8]) -> Result<(), End> {
+    let accepted = head.starts_with(b"HTTP/1.1 101 ")
+        && memchr::memmem::find(head, ACCEPT.as_bytes()).is_some();
+    if accepted { Ok(()) } else { Err(End::Refused) }
+}
+
+fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(source) = source {
+        socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
+    }
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => bail!("cannot connect to {address}: {error}"),
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// Local addresses enough for `count` connections to one loopback target, starting with
+/// 127.0.`block`.1; none if the target is elsewhere. Ports of connections closed a moment ago are not
+/// to be had again, so each round of many connections takes a block of its own.
+pub(crate) fn loopback_sources(target: SocketAddr, count: usize, block: u8) -> Vec<Ipv4Addr> {
+    const PER_SOURCE: usize = 5_000;
+    if count <= PER_SOURCE || !matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
+        return Vec::new();
+    }
+    let sources = count.div_ceil(PER_SOURCE).min(250) as u8;
+    (1..=sources).map(|host| Ipv4Addr::new(127, 0, block, host)).collect()
+}
+
+/// Raises this process's limit of open files as far as it goes, and returns it.
+pub(crate) fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    let now = setrlimit(Resource::Nofile, raised).map_or(before.current, |()| before.maximum);
+    now.unwrap_or(u64::MAX)
+}
