@@ -12,7 +12,7 @@ use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Upgrade};
 use super::post::Post;
 use super::refusal::{self, Refusal};
 use super::{HttpPeer, HttpSite, PathKind, upgrade};
@@ -59,12 +59,12 @@ impl Answerer {
         // The body is taken first, whatever the answer, so that the connection can go on after it.
         // It is bounded in bytes by the gate and in time by the driver.
         let Answered { path, mut response } = match body.collect().await {
-            Ok(body) if offers_upgrade => self.upgrade(&head, body.to_bytes(), &id).await,
-            Ok(body) => self.route(&head, body.to_bytes(), &id).await,
+            Ok(body) => self.route(&head, body.to_bytes(), offers_upgrade, &id).await,
             Err(_) => Answered { path: None, response: self.refused_body(&id) },
         };
 
-        if self.peer.stop.drain.is_cancelled() {
+        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if self.peer.stop.drain.is_cancelled() && !upgraded {
             self.exchange.close_after_response(CloseReason::Drained);
         }
         if self.exchange.outcome().close.is_some() {
@@ -79,28 +79,13 @@ impl Answerer {
         response
     }
 
-    /// An upgrade that is taken is answered by the driver, which has the socket: hyper would not
-    /// say when the 101 has left. This future then never ends, and is dropped with hyper.
-    async fn upgrade(&self, head: &request::Parts, body: Bytes, id: &RequestId) -> Answered {
-        let Some((path, PathKind::WebSocket { origins })) = self.path(head) else {
-            return self.route(head, body, id).await;
-        };
-        match upgrade::check(head, origins) {
-            Ok(accept) => {
-                let request_id = id.clone();
-                self.exchange.accept(super::exchange::Upgrade { path, request_id, accept });
-                std::future::pending().await
-            }
-            Err(fault) => {
-                let (status, text) = fault.told();
-                let mut response = self.error(status, text, id);
-                fault.decorate(response.headers_mut());
-                Answered { path: Some(path), response }
-            }
-        }
-    }
-
-    async fn route(&self, head: &request::Parts, body: Bytes, id: &RequestId) -> Answered {
+    async fn route(
+        &self,
+        head: &request::Parts,
+        body: Bytes,
+        offers_upgrade: bool,
+        id: &RequestId,
+    ) -> Answered {
         let Some((path, kind)) = self.path(head) else {
             let response = self.error(StatusCode::NOT_FOUND, "no such path", id);
             return Answered { path: None, response };
@@ -110,16 +95,37 @@ impl Answerer {
                 Post { answerer: self, path, head, body, id }.carry().await
             }
             (PathKind::Post, _) => self.not_allowed("POST", id),
-            (PathKind::WebSocket { .. }, &Method::GET) => {
-                let fault = upgrade::Fault::NotOffered;
+            (PathKind::WebSocket { origins }, &Method::GET) => {
+                let checked = match offers_upgrade {
+                    true => upgrade::check(head, origins),
+                    false => Err(upgrade::Fault::NotOffered),
+                };
+                self.upgrade(path, checked, id)
+            }
+            (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
+        };
+        Answered { path: Some(path), response }
+    }
+
+    /// Takes an upgrade or says why not. After a 101 hyper ends, and the socket is given back.
+    fn upgrade(
+        &self,
+        path: usize,
+        checked: Result<String, upgrade::Fault>,
+        id: &RequestId,
+    ) -> Response<Full<Bytes>> {
+        match checked {
+            Ok(accept) => {
+                self.exchange.accept(Upgrade { path, request_id: id.clone() });
+                upgrade::switching_protocols(&accept)
+            }
+            Err(fault) => {
                 let (status, text) = fault.told();
                 let mut response = self.error(status, text, id);
                 fault.decorate(response.headers_mut());
                 response
             }
-            (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
-        };
-        Answered { path: Some(path), response }
+        }
     }
 
     /// The path that this request is for. Exact, and a query is no part of it.

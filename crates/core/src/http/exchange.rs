@@ -21,13 +21,11 @@ pub(super) enum Phase {
     Answer,
 }
 
-/// An upgrade that was taken: what the handshake's answer needs.
+/// An upgrade that was taken.
 #[derive(Clone, Debug)]
 pub(super) struct Upgrade {
     pub(super) path: usize,
     pub(super) request_id: RequestId,
-    /// The `Sec-WebSocket-Accept`.
-    pub(super) accept: String,
 }
 
 /// Shared by the parts of one connection, which all run in one task: the lock is never waited for.
@@ -63,13 +61,12 @@ pub(super) struct Standing {
     pub(super) first: bool,
     pub(super) stalled: Option<Instant>,
     pub(super) refused: bool,
-    pub(super) upgraded: bool,
 }
 
 impl Standing {
     /// Whether nothing has begun that is owed an end.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase == Phase::Idle && self.stalled.is_none() && !self.refused && !self.upgraded
+        self.phase == Phase::Idle && self.stalled.is_none() && !self.refused
     }
 }
 
@@ -138,7 +135,7 @@ impl Exchange {
         !state.unanswered && state.upgrade.is_none()
     }
 
-    /// The upgrade is taken; the driver answers it.
+    /// The upgrade is taken: its answer is a 101.
     pub(super) fn accept(&self, upgrade: Upgrade) {
         self.0.lock().upgrade = Some(upgrade);
     }
@@ -194,7 +191,6 @@ impl Exchange {
             first: state.requests == 0,
             stalled: state.stalled,
             refused: state.refusal.is_some(),
-            upgraded: state.upgrade.is_some(),
         }
     }
 

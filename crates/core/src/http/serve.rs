@@ -1,5 +1,5 @@
-//! Drives one connection: polls hyper, holds the deadlines, writes what hyper cannot (the 101 and
-//! the refusal of a head), and closes so that the last bytes arrive.
+//! Drives one connection: polls hyper, holds the deadlines, writes what hyper cannot (the refusal
+//! of a head that it has not seen), and closes so that the last bytes arrive.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use hyper::server::conn::http1::{self, Connection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, timeout};
@@ -18,7 +17,6 @@ use super::exchange::{Exchange, Phase, Standing, Upgrade};
 use super::gate::{Gate, GateLimits};
 use super::io::GatedIo;
 use super::refusal::{self, Refusal};
-use super::upgrade::switching_protocols;
 use super::{HttpEnd, HttpPeer, HttpSite};
 use crate::close::CloseReason;
 use crate::context::RequestId;
@@ -61,11 +59,17 @@ where
         draining: false,
     };
     let ending = driver.run(&site, &peer).await;
-    let (socket, unread) = driver.hyper.into_parts().io.into_parts();
-    let tail = Tail { socket, unread, site, peer };
+    let parts = driver.hyper.into_parts();
+    debug_assert!(parts.read_buf.is_empty(), "the gate passes no more than the head");
+    let (socket, unread) = parts.io.into_parts();
     match ending {
-        Ending::Upgrade(upgrade) => tail.upgrade(upgrade).await,
-        Ending::Close { words, reason, linger } => tail.close(&words, reason, linger).await,
+        Ending::Upgrade(Upgrade { path, request_id }) => {
+            HttpEnd::Upgraded { socket, early: unread, path, request_id }
+        }
+        Ending::Close { words, reason, linger } => {
+            let tail = Tail { socket, unread, site, peer };
+            HttpEnd::Closed { reason: tail.close(&words, reason, linger).await }
+        }
     }
 }
 
@@ -94,7 +98,6 @@ impl Ending {
 /// What ends a wait of the driver.
 enum Event {
     Forced,
-    Upgraded(Upgrade),
     Done(hyper::Result<()>),
     /// Draining, and nothing is owed.
     Drained,
@@ -140,7 +143,6 @@ where
             };
             match event {
                 Event::Forced => return Ending::abrupt(CloseReason::Forced),
-                Event::Upgraded(upgrade) => return Ending::Upgrade(upgrade),
                 Event::Done(result) => return self.ending(result, site, peer),
                 Event::Drained => return Ending::quiet(CloseReason::Drained),
                 Event::Late(Wait::Handshake) => {
@@ -170,18 +172,14 @@ where
     ) -> Poll<Event> {
         let mut done = Pin::new(&mut self.hyper).poll(cx);
         if matches!(done, Poll::Ready(Ok(()))) && self.exchange.standing().stalled.is_some() {
-            // After an upgrade was offered, hyper ends without a flush; polled again it flushes.
+            // When an upgrade was offered and the body broke, hyper ends without its last flush;
+            // polled again it flushes.
             done = Pin::new(&mut self.hyper).poll(cx);
         }
         if let Poll::Ready(result) = done {
             return Poll::Ready(Event::Done(result));
         }
         let standing = self.exchange.standing();
-        if standing.upgraded && standing.stalled.is_none() {
-            if let Some(upgrade) = self.exchange.take_upgrade() {
-                return Poll::Ready(Event::Upgraded(upgrade));
-            }
-        }
         if self.draining && standing.is_idle() {
             return Poll::Ready(Event::Drained);
         }
@@ -197,6 +195,10 @@ where
         let outcome = self.exchange.outcome();
         if outcome.failed {
             return Ending::abrupt(CloseReason::PeerReset);
+        }
+        // Hyper is done with a 101 once it is flushed.
+        if let (Ok(()), Some(upgrade)) = (&result, self.exchange.take_upgrade()) {
+            return Ending::Upgrade(upgrade);
         }
         if let Some(refusal) = outcome.refusal {
             let reason = refusal.into();
@@ -261,46 +263,30 @@ impl<S> Tail<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    async fn upgrade(mut self, upgrade: Upgrade) -> HttpEnd<S> {
-        let started = Instant::now();
-        if let Err(reason) = self.say(&switching_protocols(&upgrade)).await {
-            return HttpEnd::Closed { reason };
-        }
-        let Upgrade { path, request_id, .. } = upgrade;
-        self.site.metrics.responded(Some(path), &Method::GET, 101, started.elapsed());
-        HttpEnd::Upgraded { socket: self.socket, early: self.unread, path, request_id }
-    }
-
-    async fn close(mut self, words: &[u8], reason: CloseReason, linger: bool) -> HttpEnd<S> {
+    async fn close(mut self, words: &[u8], reason: CloseReason, linger: bool) -> CloseReason {
         self.peer.traffic.bytes_received(self.unread.len() as u64);
-        if !words.is_empty() && self.say(words).await.is_err() {
-            return HttpEnd::Closed { reason };
-        }
-        if linger {
+        let told = words.is_empty() || self.say(words).await;
+        if told && linger {
             self.linger().await;
         }
-        HttpEnd::Closed { reason }
+        reason
     }
 
-    /// Writes all of it, within the write timeout.
-    async fn say(&mut self, words: &[u8]) -> Result<(), CloseReason> {
+    /// Writes all of it, within the write timeout; false when that could not be.
+    async fn say(&mut self, words: &[u8]) -> bool {
         let write = async {
             self.socket.write_all(words).await?;
             self.socket.flush().await
         };
-        let force = self.peer.stop.force.clone();
         let written = tokio::select! { biased;
-            () = force.cancelled() => return Err(CloseReason::Forced),
+            () = self.peer.stop.force.cancelled() => return false,
             written = timeout(self.site.timeouts.write, write) => written,
         };
-        match written {
-            Ok(Ok(())) => {
-                self.peer.traffic.bytes_sent(words.len() as u64);
-                Ok(())
-            }
-            Ok(Err(_)) => Err(CloseReason::PeerReset),
-            Err(_) => Err(CloseReason::WriteTimeout),
+        let told = matches!(written, Ok(Ok(())));
+        if told {
+            self.peer.traffic.bytes_sent(words.len() as u64);
         }
+        told
     }
 
     /// Shuts the write side and reads on for a while: a close with unread input would reset the

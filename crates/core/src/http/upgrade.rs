@@ -1,12 +1,14 @@
 //! The handshake of WebSocket (RFC 6455, section 4.2): whether it is taken, and its answer.
 //! Pure; extensions and subprotocols are not negotiated.
 
+use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
+use http_body_util::Full;
 
-use super::exchange::Upgrade;
 use super::origin::Origins;
 use crate::wire::websocket;
 
@@ -79,12 +81,16 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     }
 }
 
-/// The whole 101.
-pub(super) fn switching_protocols(upgrade: &Upgrade) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\nx-request-id: {}\r\n\r\n",
-        upgrade.accept, upgrade.request_id
-    )
-    .into_bytes()
+/// The 101, for this `Sec-WebSocket-Accept`.
+pub(super) fn switching_protocols(accept: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    // Base64 is always a value.
+    if let Ok(accept) = HeaderValue::try_from(accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
 }
