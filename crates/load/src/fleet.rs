@@ -180,6 +180,11 @@ impl Fleet {
         self.peers.open
     }
 
+    /// Connections there ever were; their indices are below it.
+    pub(crate) fn len(&self) -> usize {
+        self.peers.slots.len()
+    }
+
     /// Waits for events, at most `wait`, and handles those of one turn. Says whether the watched
     /// descriptor became readable.
     ///

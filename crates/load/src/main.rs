@@ -6,6 +6,7 @@ mod clock;
 mod echo;
 mod fleet;
 mod histogram;
+mod idle;
 mod pace;
 mod procfs;
 mod wire;
@@ -25,12 +26,19 @@ struct Cli {
 enum Command {
     /// Send messages to an echo server, check every answer, measure
     Echo(echo::EchoArgs),
+    /// Hold very many idle connections, measure what they cost and how they are closed
+    Idle(idle::IdleArgs),
+    /// A process of `idle`
+    #[command(hide = true)]
+    IdlePart(idle::PartArgs),
 }
 
 fn main() -> ExitCode {
     fleet::raise_open_files();
     let outcome = match Cli::parse().command {
         Command::Echo(args) => echo::main(&args),
+        Command::Idle(args) => idle::main(&args),
+        Command::IdlePart(args) => idle::part_main(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
