@@ -34,6 +34,10 @@ const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
 /// Shortest such pause, whatever the timeouts are.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(10);
 
+/// Most times that one call moves on from a kept connection that was closed. The first retry is
+/// on a new one, unless connecting fails and another target has a kept one.
+const STALE_RETRIES_MAX: u32 = 2;
+
 /// After a forced close: until the drivers have let go of their sockets.
 const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,10 +51,10 @@ const FORCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// 504. Every other answer, also 500, is a sign of life. A response over the cap is an answer;
 /// a call that its caller drops says nothing.
 ///
-/// **Second attempts**, one of each kind a call: when connecting fails, another target that can be
-/// used at once is tried. When a kept connection turns out to be closed, the request is sent again
-/// on a new connection to the same target if not a byte of it was sent, or if there was no
-/// response and its method is idempotent (RFC 9110 section 9.2.2).
+/// **Second attempts** are made only where they are safe. When connecting fails, another target
+/// that can be used at once is tried. When a kept connection turns out to be closed, the request
+/// is sent again on a new one if not a byte of it was sent, or if no response came and its method
+/// is idempotent (RFC 9110 section 9.2.2).
 pub struct Upstream {
     options: UpstreamOptions,
     origins: Vec<Origin>,
@@ -207,20 +211,11 @@ impl Upstream {
         request: &UpstreamRequest,
         record: &mut CallRecord<'_>,
     ) -> Result<(UpstreamResponse, Option<Connection>), UpstreamError> {
-        let deadline = Instant::now() + self.options.connect_timeout;
-        let connected = match self.connected(lease, deadline).await {
-            Err(error) => match self.elsewhere(lease) {
-                true => self.connected(lease, deadline).await,
-                false => Err(error),
-            },
-            connected => connected,
-        };
-        let (connection, reused) = connected?;
-
+        let connection = self.connected(lease).await?;
         let begun = clock::now();
         let pool_wait = record.connected(begun);
         let deadline = Instant::from_std(begun) + self.options.request_timeout;
-        let exchange = self.exchange(lease.addr, connection, reused, request);
+        let exchange = self.exchange(lease, connection, request);
         let (head, body, connection) = match timeout_at(deadline, exchange).await {
             Ok(result) => result?,
             Err(_) => {
@@ -236,17 +231,23 @@ impl Upstream {
         Ok((response, settle(connection).await))
     }
 
-    /// A connection for the lease: the kept one (`true`), or a new one by `deadline`.
-    async fn connected(
+    /// A connection for the lease, or for one of another target if connecting fails.
+    async fn connected(&self, lease: &mut Lease) -> Result<Connection, UpstreamError> {
+        let deadline = Instant::now() + self.options.connect_timeout;
+        match self.started(lease, deadline).await {
+            Err(_) if self.elsewhere(lease) => self.started(lease, deadline).await,
+            result => result,
+        }
+    }
+
+    async fn started(
         &self,
         lease: &mut Lease,
         deadline: Instant,
-    ) -> Result<(Connection, bool), UpstreamError> {
+    ) -> Result<Connection, UpstreamError> {
         match lease.start() {
-            Some(Start::Reuse(connection)) => Ok((connection, true)),
-            Some(Start::Connect(slot)) => {
-                Ok((self.connect(lease.addr, slot, deadline).await?, false))
-            }
+            Some(Start::Reuse(connection)) => Ok(connection),
+            Some(Start::Connect(slot)) => self.connect(lease.addr, slot, deadline).await,
             None => Err(UpstreamError::Closed),
         }
     }
@@ -279,37 +280,35 @@ impl Upstream {
         }
     }
 
-    /// Makes the exchange, once more on a new connection if the kept one was closed under it.
+    /// Makes the exchange, again on another connection if a kept one was closed under it.
     async fn exchange(
         &self,
-        addr: TargetAddr,
+        lease: &mut Lease,
         mut connection: Connection,
-        reused: bool,
         request: &UpstreamRequest,
     ) -> Result<(Parts, Bytes, Connection), UpstreamError> {
-        let origin = &self.origins[addr.origin];
         let max = self.options.response_bytes_max;
-        let error = match exchange(&mut connection, origin, request, max).await {
-            Ok((head, body)) => return Ok((head, body, connection)),
-            Err(error) => error,
-        };
-        let again = match &error {
-            ExchangeError::NotSent(_) => reused,
-            ExchangeError::NoHead(_) => reused && request.is_idempotent(),
-            ExchangeError::Broken(_) | ExchangeError::TooBig => false,
-        };
-        if !again {
-            return Err(self.exchange_error(addr, error));
-        }
-        self.pool.metrics.retried_stale.inc();
-        // The new connection takes the old one's slot, so it cannot be begun before the old
-        // socket is closed.
-        let slot = connection.into_slot().await.ok_or(UpstreamError::Closed)?;
-        let deadline = Instant::now() + self.options.connect_timeout;
-        let mut connection = self.connect(addr, slot, deadline).await?;
-        match exchange(&mut connection, origin, request, max).await {
-            Ok((head, body)) => Ok((head, body, connection)),
-            Err(error) => Err(self.exchange_error(addr, error)),
+        let mut retries = 0;
+        loop {
+            let origin = &self.origins[lease.addr.origin];
+            let error = match exchange(&mut connection, origin, request, max).await {
+                Ok((head, body)) => return Ok((head, body, connection)),
+                Err(error) => error,
+            };
+            let harmless = match &error {
+                ExchangeError::NotSent(_) => true,
+                ExchangeError::NoHead(_) => request.is_idempotent(),
+                ExchangeError::Broken(_) | ExchangeError::TooBig => false,
+            };
+            if !harmless || !connection.kept || retries == STALE_RETRIES_MAX {
+                return Err(self.exchange_error(lease.addr, error));
+            }
+            retries += 1;
+            self.pool.metrics.retried_stale.inc();
+            // The new connection takes the old one's slot, so it cannot be begun before the old
+            // socket is closed.
+            lease.start_again(connection.into_slot().await.ok_or(UpstreamError::Closed)?);
+            connection = self.connected(lease).await?;
         }
     }
 

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::error::ConnectFault;
 use crate::lease::Slot;
 use crate::origin::Origin;
+use crate::socket::{Socket, SocketView};
 use crate::targets::Serial;
 
 /// Most bytes of a response's head, and of the read buffer of a connection.
@@ -40,6 +41,9 @@ pub(crate) struct Connector {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Full<Bytes>>,
+    pub(crate) socket: SocketView,
+    /// It has carried a whole exchange before.
+    pub(crate) kept: bool,
     serial: Serial,
     /// The driver ends when this is dropped. Nothing is ever sent.
     _alive: oneshot::Sender<Infallible>,
@@ -55,7 +59,7 @@ impl Connection {
     /// Closes the connection and returns its slot, once the socket is closed. `None` when the
     /// runtime is going away. Cancel safe: the slot is given back to the pool.
     pub(crate) async fn into_slot(self) -> Option<Slot> {
-        let Self { sender, serial: _, _alive, ended } = self;
+        let Self { sender, _alive, ended, .. } = self;
         drop((sender, _alive));
         ended.await.ok()
     }
@@ -82,16 +86,23 @@ impl Connector {
         // Declared after the slot, so it is dropped before it.
         let tcp = TcpStream::connect(address).await.map_err(ConnectFault::Tcp)?;
         tcp.set_nodelay(true).map_err(ConnectFault::Tcp)?;
+        let socket = Socket::new(tcp);
+        let view = socket.view();
         match (&self.tls, &origin.tls) {
             (Some(tls), Some(name)) => {
-                let tls = tls.connect(name.clone(), tcp).await.map_err(ConnectFault::Tls)?;
-                self.start(tls, slot).await
+                let tls = tls.connect(name.clone(), socket).await.map_err(ConnectFault::Tls)?;
+                self.start(tls, view, slot).await
             }
-            _ => self.start(tcp, slot).await,
+            _ => self.start(socket, view, slot).await,
         }
     }
 
-    async fn start<IO>(&self, io: IO, slot: Slot) -> Result<Connection, ConnectFault>
+    async fn start<IO>(
+        &self,
+        io: IO,
+        socket: SocketView,
+        slot: Slot,
+    ) -> Result<Connection, ConnectFault>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -118,6 +129,6 @@ impl Connector {
             drop(end.send(slot));
         };
         drop(self.tasks.spawn_on(drive, &self.runtime));
-        Ok(Connection { sender, serial, _alive: alive, ended })
+        Ok(Connection { sender, socket, kept: false, serial, _alive: alive, ended })
     }
 }

@@ -45,14 +45,18 @@ pub(crate) async fn exchange(
     *message.method_mut() = request.method.clone();
     *message.uri_mut() = Uri::from(request.path_and_query.clone());
     *message.headers_mut() = request.outgoing_headers(&origin.authority);
-    let response =
-        connection.sender.try_send_request(message).await.map_err(|mut error| {
-            match (error.take_message(), error.into_error()) {
-                (Some(_), error) => ExchangeError::NotSent(error),
-                (None, error) if error.is_parse() => ExchangeError::Broken(error),
-                (None, error) => ExchangeError::NoHead(error),
-            }
-        })?;
+    let written = connection.socket.written();
+    if connection.kept {
+        connection.socket.look_before_next_write();
+    }
+    let response = match connection.sender.send_request(message).await {
+        Ok(response) => response,
+        Err(error) if connection.socket.written() == written => {
+            return Err(ExchangeError::NotSent(error));
+        }
+        Err(error) if error.is_parse() => return Err(ExchangeError::Broken(error)),
+        Err(error) => return Err(ExchangeError::NoHead(error)),
+    };
     let (head, body) = response.into_parts();
     Ok((head, read(body, response_bytes_max).await?))
 }
@@ -85,5 +89,6 @@ async fn read(mut body: Incoming, max: usize) -> Result<Bytes, ExchangeError> {
 /// Waits until the connection can take another request. `None`: it is done for.
 pub(crate) async fn settle(mut connection: Connection) -> Option<Connection> {
     let ready = tokio::time::timeout(SETTLE_TIMEOUT, connection.sender.ready()).await;
+    connection.kept = true;
     matches!(ready, Ok(Ok(()))).then_some(connection)
 }

@@ -172,6 +172,11 @@ impl Lease {
         reuse.or_else(|| self.slot.take().map(Start::Connect))
     }
 
+    /// The right to connect again in place of a connection that is closed.
+    pub(crate) fn start_again(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
     /// Says how the target did, to be told to its breaker.
     pub(crate) fn judge(&mut self, verdict: Verdict) {
         self.verdict = verdict;

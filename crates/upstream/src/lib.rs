@@ -2,7 +2,7 @@
 //!
 //! The road of a call: [`Upstream::call`] (`client`) asks the `pool` for a `lease` of a target,
 //! one of the `targets`, and waits its turn when there is none; it reuses a connection or makes
-//! one (`connect`, `tls`), sends the request and reads the response under its cap (`exchange`).
+//! one (`connect`, `tls`, `socket`), sends the request and reads the response under its cap (`exchange`).
 //! What came of it goes to the target's `breaker`, and the connection back to the pool or away.
 //! `origin` takes a configured target apart, `resolve` keeps the addresses of named hosts.
 //!
@@ -20,6 +20,7 @@ mod options;
 mod origin;
 mod pool;
 mod resolve;
+mod socket;
 mod targets;
 mod tls;
 

@@ -48,16 +48,13 @@ impl Origin {
         if uri.path() != "/" || uri.query().is_some() || target.ends_with('/') {
             return Err("paths belong to routes");
         }
-        let port = match authority.port() {
-            Some(_) => authority.port_u16().filter(|port| *port > 0).ok_or("the port is wrong")?,
-            None if authority.as_str().ends_with(':') => return Err("the port is empty"),
-            None => {
-                if https {
-                    443
-                } else {
-                    80
-                }
-            }
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if https => 443,
+            Some("") => 80,
+            rest => rest
+                .and_then(|rest| rest.strip_prefix(':')?.parse().ok())
+                .filter(|port| *port > 0)
+                .ok_or("the port is wrong")?,
         };
         let name = authority.host().trim_start_matches('[').trim_end_matches(']');
         let server_name = ServerName::try_from(name.to_owned()).map_err(|_| "the host is wrong")?;
@@ -105,6 +102,7 @@ mod tests {
         check("http://me:secret@backend", Err("user names and passwords are not sent"));
         check("http://backend:0", Err("the port is wrong"));
         check("http://backend:70000", Err("the port is wrong"));
+        check("http://backend:", Err("the port is wrong"));
         check("http://back_end!:80", Err("the host is wrong"));
     }
 

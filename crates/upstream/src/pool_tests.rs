@@ -468,7 +468,9 @@ impl World {
                 Choice::Target(_, _, Way::Evict) => {
                     assert!(!self.closing.is_empty(), "nothing will wake the head of the queue");
                 }
-                choice => panic!("the head of the queue could be answered: {choice:?}"),
+                choice @ (Choice::Target(..) | Choice::AllShut | Choice::Nowhere) => {
+                    panic!("the head of the queue could be answered: {choice:?}")
+                }
             }
         }
     }

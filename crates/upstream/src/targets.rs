@@ -99,10 +99,6 @@ impl<C> Targets<C> {
         Self { map: BTreeMap::new(), next: 1, last_chosen: TargetId(0), breaker }
     }
 
-    pub(crate) fn get(&self, id: TargetId) -> Option<&Target<C>> {
-        self.map.get(&id)
-    }
-
     pub(crate) fn get_mut(&mut self, id: TargetId) -> Option<&mut Target<C>> {
         self.map.get_mut(&id)
     }
