@@ -16,6 +16,7 @@ use weir_core::service::Service;
 use weir_core::site::SiteWire;
 use weir_core::wire::lines;
 use weir_pipeline::route::{RouteKind, RouteSpec, build_routes};
+use weir_pipeline::upstream::StageMetrics;
 use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
 
 use crate::config::listener::{HttpRoute, Listener, PathKind, Wire};
@@ -44,7 +45,7 @@ pub fn upstreams(
 ) -> anyhow::Result<Upstreams> {
     let metrics = UpstreamMetrics::register(registry).context("metrics of upstreams")?;
     let make = |one: &upstream::Upstream| {
-        let made = Upstream::new(upstream_options(one), &metrics, service.clone(), tasks.clone())
+        let made = Upstream::new(upstream_options(one), &metrics, tasks, service)
             .with_context(|| format!("upstream {}", one.name))?;
         Ok((one.name.to_string(), made))
     };
@@ -78,23 +79,27 @@ fn bounded(n: usize) -> u32 {
 ///
 /// # Errors
 /// A route that names an upstream that is not there; the configuration has been checked for it.
-pub fn routes(config: &Config, upstreams: &Upstreams) -> anyhow::Result<Routes> {
+pub fn routes(
+    config: &Config,
+    upstreams: &Upstreams,
+    stages: &StageMetrics,
+) -> anyhow::Result<Routes> {
     let specs: Vec<RouteSpec> = config.routes.iter().map(route_spec).collect();
-    build_routes(&specs, upstreams).context("routes")
+    build_routes(&specs, upstreams, stages).context("routes")
 }
 
 fn route_spec(route: &Route) -> RouteSpec {
     let kind = match &route.kind {
         Kind::Echo(keys) => RouteKind::Echo {
-            reply: keys.reply.template.clone(),
+            reply: keys.reply.to_string(),
             exit: keys.exit.as_deref().map(str::to_owned),
         },
         Kind::Discard => RouteKind::Discard,
         Kind::Upstream(keys) => RouteKind::Upstream {
             upstream: keys.upstream.to_string(),
-            method: keys.method.clone(),
-            path: keys.path.clone(),
-            content_type: Some(keys.content_type.clone()),
+            method: keys.method.to_string(),
+            path: keys.path.to_string(),
+            content_type: keys.content_type.to_str().ok().map(str::to_owned),
         },
     };
     RouteSpec { name: route.keys.name.to_string(), kind }
@@ -168,7 +173,7 @@ fn listener(one: &Listener, routes: &Routes) -> anyhow::Result<ListenerOptions> 
 
 fn path(one: &HttpRoute, routes: &Routes) -> anyhow::Result<PathOptions> {
     let websocket = match &one.kind {
-        PathKind::WebSocket(origins) => Some(Origins::new(origins.iter().map(Origin::to_string))),
+        PathKind::WebSocket(origins) => Some(Origins::new(origins.iter().map(Origin::as_str))),
         PathKind::Post => None,
     };
     Ok(PathOptions { path: one.path.to_string(), websocket, service: find(routes, &one.route)? })

@@ -1,9 +1,12 @@
 //! weir, the program: arguments, configuration, logs, signals, the stages of a stop, and the
 //! wiring of everything else. No policy of connections or messages lives here.
 
+pub mod app;
 pub mod args;
 pub mod config;
+pub mod console;
 pub mod engine;
+pub mod metrics;
 pub mod runtime;
 pub mod shutdown;
 pub mod signals;

@@ -81,20 +81,6 @@ pub fn service(runtime: &Runtime) -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// The runtime of the side port and the signals: one thread of its own, so that both answer while
-/// everything else is saturated.
-///
-/// # Errors
-///
-/// The thread or its event queue could not be made.
-pub fn ops() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("weir-ops")
-        .enable_all()
-        .build()
-}
-
 /// The cgroup folders that limit this process: its own and all above it, version 2 and 1.
 #[derive(Debug, Default)]
 struct Cgroups {

@@ -5,13 +5,13 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use weir_core::lifeline::Lifeline;
+pub use weir_ops::LifeStage as Stage;
 
 pub use self::metrics::StageMetrics;
 use crate::config::sections::Shutdown as Graces;
@@ -20,57 +20,6 @@ use crate::config::sections::Shutdown as Graces;
 const LOOK: Duration = Duration::from_millis(50);
 /// How often the log tells what remains.
 const PROGRESS: Duration = Duration::from_secs(3);
-
-/// Where the process is in its life, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Ports are bound and nothing is accepted yet.
-    Starting,
-    /// Everything is ready.
-    Serving,
-    /// `/readyz` says no, and everything still works.
-    Unready,
-    /// Nothing is accepted; what was accepted is finished.
-    Draining,
-    /// What is left is closed at once.
-    Forcing,
-    /// What stands behind connections is closed and written.
-    Flushing,
-    /// Nothing is left but the side port.
-    Stopped,
-}
-
-impl Stage {
-    /// Every stage, in order.
-    pub const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Serving,
-        Self::Unready,
-        Self::Draining,
-        Self::Forcing,
-        Self::Flushing,
-        Self::Stopped,
-    ];
-
-    /// The name in metrics, logs and `/readyz`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Serving => "serving",
-            Self::Unready => "unready",
-            Self::Draining => "draining",
-            Self::Forcing => "forcing",
-            Self::Flushing => "flushing",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Somebody asks weir to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,9 +128,10 @@ impl Shutdown {
         }
         if work.remaining() > 0 || self.signals > 1 {
             self.enter(Stage::Forcing, work);
+            let forced = work.remaining();
             self.lifeline.force.cancel();
             let left = self.wait(self.graces.force.0, Until::Empty, work).await;
-            self.tell_forced(left, work);
+            self.tell_forced(forced, left, work);
             if left == Left::Abandoned {
                 return Outcome::Abandoned;
             }
@@ -276,13 +226,19 @@ impl Shutdown {
     }
 
     /// The one line about what the force closed.
-    fn tell_forced(&self, left: Left, work: &impl Stoppable) {
+    fn tell_forced(&self, connections: u64, left: Left, work: &impl Stoppable) {
         let Lost { in_flight, undelivered } = work.lost();
         let still_open = work.remaining();
         if left == Left::Done && in_flight + undelivered == 0 {
-            tracing::info!("the rest was closed by force; no work was lost");
+            tracing::info!(connections, "closed by force; their peers were owed nothing");
         } else {
-            tracing::warn!(in_flight, undelivered, still_open, "work was lost by force");
+            tracing::warn!(
+                connections,
+                in_flight,
+                undelivered,
+                still_open,
+                "closed by force; work was lost"
+            );
         }
     }
 

@@ -3,53 +3,116 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_core::Stream;
+use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook_tokio::{Handle, Signals as Arriving};
+use signal_hook::{flag, low_level};
+use signal_hook_tokio::Signals as Arriving;
 use tokio::sync::mpsc;
 
 use crate::shutdown::Stop;
 
 /// The signals that weir takes: SIGTERM and SIGINT stop it, SIGHUP does nothing yet. SIGPIPE is
-/// ignored by Rust's runtime. They are taken from the moment this is made.
-pub struct Signals(Arriving);
+/// ignored by Rust's runtime.
+#[derive(Debug)]
+pub struct Signals {
+    early: Vec<Early>,
+}
+
+/// A signal that may come before there is a runtime that reads signals.
+#[derive(Debug)]
+struct Early {
+    signal: i32,
+    came: Arc<AtomicBool>,
+    id: SigId,
+}
 
 impl Signals {
-    /// Takes the signals over. Process 1 of a container has no default handlers, so this comes
-    /// first.
+    /// Takes the signals over; what comes before [`Signals::forward`] is kept. Process 1 of a
+    /// container has no default handlers, so this comes before everything else.
     ///
     /// # Errors
     ///
     /// The handlers could not be installed.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
     pub fn install() -> io::Result<Self> {
-        Arriving::new([SIGTERM, SIGINT, SIGHUP]).map(Self)
+        let early = [SIGTERM, SIGINT, SIGHUP].map(|signal| {
+            let came = Arc::new(AtomicBool::new(false));
+            let id = flag::register(signal, Arc::clone(&came))?;
+            Ok(Early { signal, came, id })
+        });
+        Ok(Self { early: early.into_iter().collect::<io::Result<_>>()? })
     }
 
-    /// Ends the stream, so that the task that reads it ends.
-    pub fn handle(&self) -> Handle {
-        self.0.handle()
-    }
-
-    /// Sends every signal on until the handle is closed. Signals that nobody takes are dropped:
-    /// whoever stops listening has been told to stop.
-    pub async fn forward(mut self, stops: mpsc::Sender<Stop>) {
-        while let Some(signal) = poll_fn(|cx| Pin::new(&mut self.0).poll_next(cx)).await {
-            let stop = match signal {
-                SIGTERM => Stop::Signal("SIGTERM"),
-                SIGINT => Stop::Signal("SIGINT"),
-                _ => {
-                    tracing::info!(signal, "ignored: there is no reload");
-                    continue;
-                }
-            };
-            if stops.try_send(stop).is_err() {
-                tracing::debug!(signal, "already stopping");
+    /// Sends every signal on, for ever. Asks that find no room are dropped: whoever does not read
+    /// them has been told to stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, signals do nothing any more.
+    pub async fn forward(self, stops: mpsc::Sender<Stop>) {
+        let mut arriving = match Arriving::new(self.early.iter().map(|early| early.signal)) {
+            Ok(arriving) => Closing(arriving),
+            Err(error) => {
+                tracing::error!(%error, "signals are not read any more");
+                return;
             }
+        };
+        // The stream is there first. A signal in between is told twice, which forces a stop that
+        // has nothing to lose yet; the other way round it would be told never.
+        for early in self.early {
+            low_level::unregister(early.id);
+            if early.came.load(Ordering::SeqCst) {
+                send(early.signal, &stops);
+            }
+        }
+        while let Some(signal) = poll_fn(|cx| Pin::new(&mut arriving.0).poll_next(cx)).await {
+            send(signal, &stops);
+        }
+    }
+}
+
+/// Closes the stream's handle when its reader ends.
+struct Closing(Arriving);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.handle().close();
+    }
+}
+
+fn send(signal: i32, stops: &mpsc::Sender<Stop>) {
+    let stop = match signal {
+        SIGTERM => Stop::Signal("SIGTERM"),
+        SIGINT => Stop::Signal("SIGINT"),
+        _ => return tracing::info!(signal, "ignored: there is no reload"),
+    };
+    if stops.try_send(stop).is_err() {
+        tracing::debug!(signal, "already stopping");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn signals_before_and_after_there_is_a_reader_are_each_told_once() {
+        let signals = Signals::install().expect("handlers");
+        low_level::raise(SIGTERM).expect("a signal");
+        let (stops, mut asked) = mpsc::channel(4);
+        let tell_later = async {
+            assert_eq!(asked.recv().await, Some(Stop::Signal("SIGTERM")));
+            low_level::raise(SIGHUP).expect("a signal");
+            low_level::raise(SIGINT).expect("a signal");
+            assert_eq!(asked.recv().await, Some(Stop::Signal("SIGINT")));
+            assert!(asked.try_recv().is_err());
+        };
+        tokio::select! {
+            () = signals.forward(stops) => panic!("the stream ended"),
+            () = tell_later => {}
         }
     }
 }

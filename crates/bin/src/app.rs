@@ -1,0 +1,248 @@
+//! The process put together: [`App::bind`] opens every port, [`App::run`] lives through the stages
+//! of [`crate::shutdown`]. Each step returns what the next one takes.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::Registry;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use weir_core::clock;
+use weir_core::lifeline::Lifeline;
+use weir_core::server::{self, Running};
+use weir_ops::{Background, Health, LifeStage, Ops, OpsHandle, OpsOptions, OpsState, Token};
+use weir_pipeline::upstream::StageMetrics as RouteStages;
+
+use crate::config::Config;
+use crate::console::{Connections, Filter};
+use crate::engine::{self, Upstreams};
+use crate::metrics;
+use crate::runtime;
+use crate::shutdown::{Lost, Outcome, Shutdown, Stage, StageMetrics, Stop, Stoppable};
+use crate::signals::Signals;
+use crate::telemetry::Telemetry;
+
+/// Asks to stop that wait to be heard. More are dropped: whoever asks has been heard.
+const STOPS_WAITING_MAX: usize = 16;
+/// How long the side port finishes its answers at the very end.
+const OPS_STOP_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long what is left of the service runtime is waited for.
+const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Every port is bound, nothing is accepted.
+pub struct App {
+    config: Config,
+    telemetry: Telemetry,
+    registry: Registry,
+    service: Runtime,
+    lifeline: Lifeline,
+    upstreams: Upstreams,
+    engine: server::Bound,
+    ops: weir_ops::Bound,
+}
+
+impl App {
+    /// Opens every port.
+    ///
+    /// # Errors
+    /// An address in use, a certificate file that cannot be read, a thread that cannot be made.
+    pub fn bind(config: Config, telemetry: Telemetry) -> anyhow::Result<Self> {
+        let open_files = runtime::raise_open_files().context("raise the open-file limit")?;
+        let registry = metrics::registry(&telemetry).context("metrics")?;
+        let service = runtime::service(&config.runtime).context("service runtime")?;
+        metrics::watch_runtime(&registry, service.handle()).context("metrics")?;
+        let lifeline = Lifeline::new();
+        let upstreams = engine::upstreams(&config, &registry, service.handle(), &lifeline.tasks)?;
+        let stages = RouteStages::default();
+        let routes = engine::routes(&config, &upstreams, &stages)?;
+        let options = engine::options(&config, &routes, seed())?;
+        let engine = {
+            // Sockets of the service runtime are made inside it.
+            let _inside = service.enter();
+            server::bind(options, &registry)?
+        };
+        stages.attach(engine.metrics());
+        let ops = Ops::bind(ops_options(&config)).context("side port")?;
+        for warning in &config.warnings {
+            tracing::warn!(warning, "configuration");
+        }
+        for (listener, address) in engine.addresses() {
+            tracing::info!(listener, %address, "listening");
+        }
+        tracing::info!(listener = "ops", address = %ops.local_addr(), "listening");
+        tracing::info!(
+            version = crate::version::VERSION,
+            source = config.source,
+            workers = config.runtime.workers,
+            connections_max = config.admission.connections_max,
+            open_files,
+            "bound"
+        );
+        Ok(Self { config, telemetry, registry, service, lifeline, upstreams, engine, ops })
+    }
+
+    /// Serves until it is asked to stop, and stops. The value is the exit code of the process.
+    ///
+    /// # Errors
+    /// A thread or an event queue that cannot be made.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let health = Health::new(self.config.health.stall, clock::now());
+        let beats = (0..self.config.runtime.workers).map(|index| beat(&health, index)).collect();
+        let handle = self.service.handle().clone();
+        let running =
+            Arc::new(self.engine.start(&self.lifeline, &handle, beats).context("workers")?);
+        let (stops, asked) = mpsc::channel(STOPS_WAITING_MAX);
+        let stages = StageMetrics::register(&self.registry).context("metrics")?;
+        let lifeline = self.lifeline.clone();
+        let shutdown = Shutdown::new(self.config.shutdown.clone(), lifeline.clone(), asked, stages);
+        let follow = follow(shutdown.stage(), Arc::clone(&health));
+        let work = Work { running: Arc::clone(&running), upstreams: self.upstreams };
+        let start = {
+            let (running, lifeline) = (Arc::clone(&running), lifeline.clone());
+            async move { running.accept(&lifeline, &handle) }
+        };
+        let (ended, end) = oneshot::channel();
+        let background = vec![
+            forward_signals(stops.clone()),
+            Box::pin(follow) as Background,
+            Box::pin(live(shutdown, start, work, ended)),
+        ];
+        let telemetry = Arc::new(self.telemetry);
+        let shown = self.config.shown.clone();
+        let ops = self.ops.start(OpsState {
+            registry: self.registry,
+            health,
+            connections: Arc::new(Connections(Arc::clone(&running))),
+            config: Arc::new(move || shown.clone()),
+            logs: Arc::new(Filter(Arc::clone(&telemetry))),
+            drain: Arc::new(move || request_stop(&stops)),
+            background,
+        })?;
+        let outcome = end.blocking_recv().context("the stages of the stop ended early")?;
+        Ok(finish(outcome, &running, self.service, &telemetry, &self.config, ops))
+    }
+}
+
+fn request_stop(stops: &mpsc::Sender<Stop>) {
+    if stops.try_send(Stop::Request).is_err() {
+        tracing::debug!("already stopping");
+    }
+}
+
+/// The random part of connection ids: two starts within a second still differ.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn ops_options(config: &Config) -> OpsOptions {
+    OpsOptions {
+        hosts: config.ops.hosts.iter().map(ToString::to_string).collect(),
+        token: config.ops.token.as_ref().map(|token| Token::new(token.expose())),
+        profile_seconds_max: config.ops.profile_seconds_max,
+        ..OpsOptions::new(config.ops.address)
+    }
+}
+
+fn beat(health: &Arc<Health>, index: usize) -> weir_core::Beat {
+    let heartbeat = health.worker(format!("weir-worker-{index}"), clock::now());
+    Box::new(move || heartbeat.beat(clock::now()))
+}
+
+/// Reads signals where the side port runs, so that they are heard while all else is saturated.
+fn forward_signals(stops: mpsc::Sender<Stop>) -> Background {
+    Box::pin(async move {
+        match Signals::install() {
+            Ok(signals) => signals.forward(stops).await,
+            Err(error) => tracing::error!(%error, "signals cannot be read"),
+        }
+    })
+}
+
+/// Tells the side port of each stage.
+async fn follow(mut stage: tokio::sync::watch::Receiver<Stage>, health: Arc<Health>) {
+    loop {
+        let now = *stage.borrow_and_update();
+        health.enter(match now {
+            Stage::Starting => LifeStage::Starting,
+            Stage::Serving => LifeStage::Serving,
+            Stage::Unready => LifeStage::Unready,
+            Stage::Draining => LifeStage::Draining,
+            Stage::Forcing => LifeStage::Forcing,
+            Stage::Flushing => LifeStage::Flushing,
+            Stage::Stopped => LifeStage::Stopped,
+        });
+        if stage.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn live(
+    shutdown: Shutdown,
+    start: impl Future<Output = ()>,
+    mut work: Work,
+    ended: oneshot::Sender<Outcome>,
+) {
+    let outcome = shutdown.run(start, &mut work).await;
+    if ended.send(outcome).is_err() {
+        tracing::debug!("nobody waits for the end");
+    }
+}
+
+/// What a stop stops.
+struct Work {
+    running: Arc<Running>,
+    upstreams: Upstreams,
+}
+
+impl Stoppable for Work {
+    fn remaining(&self) -> u64 {
+        self.running.open() as u64
+    }
+
+    fn lost(&self) -> Lost {
+        let (in_flight, undelivered) = self.running.lost();
+        Lost { in_flight, undelivered }
+    }
+
+    async fn flush(&mut self) {
+        for upstream in self.upstreams.values() {
+            // The flush stage has the deadline for all of them.
+            upstream.close(UPSTREAM_CLOSE_TIMEOUT).await;
+        }
+    }
+}
+
+/// How long the calls of one upstream may still run when everybody who asked is gone.
+const UPSTREAM_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Threads, then the log, then the side port: it closes last.
+fn finish(
+    outcome: Outcome,
+    running: &Running,
+    service: Runtime,
+    telemetry: &Telemetry,
+    config: &Config,
+    ops: OpsHandle,
+) -> ExitCode {
+    let code = match outcome {
+        Outcome::Complete => 0,
+        Outcome::Lossy | Outcome::Abandoned => 1,
+    };
+    if outcome != Outcome::Abandoned {
+        running.stop();
+        service.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
+    }
+    tracing::info!(exit_code = code, "stopped");
+    let flushed = telemetry.queue.flush(config.shutdown.flush.0);
+    if outcome == Outcome::Abandoned {
+        // A third signal: nothing is waited for any more.
+        std::process::exit(code.into());
+    }
+    ops.stop(OPS_STOP_TIMEOUT);
+    drop(flushed);
+    ExitCode::from(code)
+}

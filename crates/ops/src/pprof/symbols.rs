@@ -1,0 +1,104 @@
+//! Addresses to functions, files and lines, from this process's own debug information. It is read
+//! anew for each profile and given back, since it takes tens of megabytes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::mappings::{self, Mapping};
+
+/// A function at an address, or one that was inlined there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Symbol {
+    /// As it is written in the source, with its path.
+    pub(super) name: String,
+    /// As the linker knows it.
+    pub(super) system_name: String,
+    pub(super) file: String,
+    /// 0 when it is not known.
+    pub(super) line: i64,
+}
+
+/// What is known of a profile's addresses.
+#[derive(Debug)]
+pub(super) struct Symbols {
+    by_address: HashMap<usize, Vec<Symbol>>,
+    mappings: Vec<Mapping>,
+}
+
+impl Symbols {
+    /// Resolves every address. Blocks: the first takes as long as reading the binary's line
+    /// tables, the others microseconds each.
+    pub(super) fn resolve(addresses: BTreeSet<usize>) -> Self {
+        let mappings = mappings::of_this_process();
+        let resolved = addresses.into_iter().map(|address| {
+            let mut symbols = functions_at(address);
+            if symbols.is_empty() {
+                symbols.push(nameless(address, &mappings));
+            }
+            (address, symbols)
+        });
+        let by_address = resolved.collect();
+        backtrace::clear_symbol_cache();
+        Self { by_address, mappings }
+    }
+
+    /// The functions at `address`, the innermost of those that were inlined first. Never empty
+    /// for an address that was resolved.
+    pub(super) fn at(&self, address: usize) -> &[Symbol] {
+        self.by_address.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// What is mapped to be run.
+    pub(super) fn mappings(&self) -> &[Mapping] {
+        &self.mappings
+    }
+}
+
+fn functions_at(address: usize) -> Vec<Symbol> {
+    let mut symbols = Vec::new();
+    // The crate takes return addresses and looks one byte before; ours lie inside the instruction.
+    backtrace::resolve(address.wrapping_add(1) as *mut _, |symbol| {
+        let Some(name) = symbol.name() else { return };
+        symbols.push(Symbol {
+            name: format!("{name:#}"),
+            system_name: String::from_utf8_lossy(name.as_bytes()).into_owned(),
+            file: symbol.filename().map(|file| file.display().to_string()).unwrap_or_default(),
+            line: symbol.lineno().map_or(0, i64::from),
+        });
+    });
+    symbols
+}
+
+fn nameless(address: usize, mappings: &[Mapping]) -> Symbol {
+    let inside = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&(address as u64));
+    let name = match mappings.iter().find(inside) {
+        Some(mapping) => format!("[{}]", mapping.short_name()),
+        None => "[unknown]".to_owned(),
+    };
+    Symbol { system_name: name.clone(), name, file: String::new(), line: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn a_function_of_this_crate() -> usize {
+        std::hint::black_box(17)
+    }
+
+    #[test]
+    fn a_function_has_its_name_file_and_line() {
+        let address = a_function_of_this_crate as fn() -> usize as usize;
+        let symbols = Symbols::resolve(BTreeSet::from([address]));
+        let symbol = symbols.at(address).last().expect("a symbol");
+        assert!(symbol.name.ends_with("symbols::tests::a_function_of_this_crate"), "{symbol:?}");
+        assert!(symbol.file.ends_with("pprof/symbols.rs"), "{symbol:?}");
+        assert!(symbol.line > 0, "{symbol:?}");
+    }
+
+    #[test]
+    fn an_address_of_nobody_is_unknown() {
+        let symbols = Symbols::resolve(BTreeSet::from([16]));
+        assert_eq!(symbols.at(16)[0].name, "[unknown]");
+    }
+}
