@@ -34,6 +34,11 @@ fn the_saved_frames_hold() {
     replay("websocket", fuzz::websocket);
 }
 
+#[test]
+fn the_saved_requests_hold() {
+    replay("http_gate", fuzz::http_gate);
+}
+
 /// Bytes among which the ones that mean something to a wire are frequent.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
@@ -45,7 +50,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases(2000))]
 
     #[test]
     fn any_bytes_hold_as_lines(data in bytes()) {

@@ -28,7 +28,7 @@ fn messages(kind: MessageKind, texts: &[String]) -> Vec<Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases(500))]
 
     #[test]
     fn lines(texts in texts(), cuts: u8, crlf: bool) {
