@@ -47,13 +47,18 @@ pub(crate) struct Connection {
     serial: Serial,
     /// The driver ends when this is dropped. Nothing is ever sent.
     _alive: oneshot::Sender<Infallible>,
-    /// Gives the slot back once the socket is closed.
+    /// Has the slot once the socket is closed, and drops it with the handle.
     ended: oneshot::Receiver<Slot>,
 }
 
 impl Connection {
     pub(crate) fn serial(&self) -> Serial {
         self.serial
+    }
+
+    /// Whether the socket is closed, by the target or by an error.
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     /// Closes the connection and returns its slot, once the socket is closed. `None` when the
@@ -125,8 +130,11 @@ impl Connector {
                 _ = &mut dropped => {}
                 () = force.cancelled() => {}
             }
-            // Nobody may be waiting for the slot; then it goes back to the pool here.
+            // The slot goes to the handle; if that is gone it goes back to the pool here. A handle
+            // that lies in the pool has to be told.
+            let mark = slot.mark();
             drop(end.send(slot));
+            mark.ended();
         };
         drop(self.tasks.spawn_on(drive, &self.runtime));
         Ok(Connection { sender, socket, kept: false, serial, _alive: alive, ended })

@@ -190,8 +190,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let back = self.connection.take().map(|connection| (connection.serial(), connection));
-        self.pool.turn(|pool, now| pool.end(self.target, self.gate, self.verdict, back, now));
+        let mut connection = self.connection.take();
+        self.pool.turn(|pool, now| {
+            // Asked under the lock: a connection that ends later finds itself in the pool. One
+            // that has ended is dropped when the lock is free.
+            let back = connection.take_if(|connection| !connection.has_ended());
+            let back = back.map(|connection| (connection.serial(), connection));
+            pool.end(self.target, self.gate, self.verdict, back, now);
+        });
     }
 }
 
@@ -203,9 +209,28 @@ pub(crate) struct Slot {
     serial: Serial,
 }
 
+/// Names a connection to its pool.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    pool: Arc<SharedPool>,
+    target: TargetId,
+    serial: Serial,
+}
+
 impl Slot {
     pub(crate) fn serial(&self) -> Serial {
         self.serial
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { pool: Arc::clone(&self.pool), target: self.target, serial: self.serial }
+    }
+}
+
+impl Mark {
+    /// Tells the pool that the connection has ended, so that it does not keep it.
+    pub(crate) fn ended(self) {
+        self.pool.turn(|pool, now| pool.ended(self.target, self.serial, now));
     }
 }
 

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::breaker::{BreakerLimits, Gate, Transition, Verdict};
-use crate::targets::{Choice, Idle, Serial, TargetAddr, TargetId, Targets, Way};
+use crate::targets::{Choice, Idle, Serial, Target, TargetAddr, TargetId, Targets, Way};
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -190,15 +190,20 @@ impl<C, W> Pool<C, W> {
         self.serve(now);
     }
 
-    /// A connection's socket is closed, whoever closed it, or its connect has failed.
+    /// A connection has ended by itself. If nobody uses it, its handle comes out to be dropped.
+    pub(crate) fn ended(&mut self, target: TargetId, serial: Serial, now: Instant) {
+        if let Some(idle) = self.targets.get_mut(target).and_then(|t| t.take_idle(serial)) {
+            self.close_handle(idle);
+        }
+        self.serve(now);
+    }
+
+    /// A connection's socket is closed and its handle dropped, or its connect has failed.
     pub(crate) fn closed(&mut self, target: TargetId, serial: Serial, now: Instant) {
         self.closing.remove(&serial);
         self.total -= 1;
         if let Some(target) = self.targets.get_mut(target) {
             target.live -= 1;
-            if let Some(idle) = target.take_idle(serial) {
-                self.effects.close.push(idle.handle);
-            }
         }
         self.serve(now);
     }
@@ -264,7 +269,7 @@ impl<C, W> Pool<C, W> {
             }
         }
         if self.closed && self.waiting.is_empty() {
-            self.close_idle();
+            self.close_idle(|target| target.idle.drain(..).collect());
         }
         self.targets.forget_retired();
     }
@@ -311,31 +316,29 @@ impl<C, W> Pool<C, W> {
             return;
         }
         if let Some(idle) = self.targets.longest_idle().and_then(|target| target.idle.pop_front()) {
-            self.closing.insert(idle.serial);
-            self.effects.close.push(idle.handle);
+            self.close_handle(idle);
         }
     }
 
     /// Closes idle connections that are too old or whose target is shut or gone.
     fn close_unwanted(&mut self, now: Instant) {
-        for target in self.targets.values_mut() {
-            let unwanted = if target.retired || target.breaker.is_open() {
-                target.idle.drain(..).collect()
-            } else {
-                target.take_expired(self.limits.idle_timeout, now)
-            };
-            for idle in unwanted {
-                self.closing.insert(idle.serial);
-                self.effects.close.push(idle.handle);
-            }
+        let timeout = self.limits.idle_timeout;
+        self.close_idle(|target| match target.retired || target.breaker.is_open() {
+            true => target.idle.drain(..).collect(),
+            false => target.take_expired(timeout, now),
+        });
+    }
+
+    fn close_idle(&mut self, take: impl Fn(&mut Target<C>) -> Vec<Idle<C>>) {
+        let unwanted: Vec<_> = self.targets.values_mut().flat_map(take).collect();
+        for idle in unwanted {
+            self.close_handle(idle);
         }
     }
 
-    fn close_idle(&mut self) {
-        for idle in self.targets.values_mut().flat_map(|target| target.idle.drain(..)) {
-            self.closing.insert(idle.serial);
-            self.effects.close.push(idle.handle);
-        }
+    fn close_handle(&mut self, idle: Idle<C>) {
+        self.closing.insert(idle.serial);
+        self.effects.close.push(idle.handle);
     }
 
     fn number(&mut self) -> u64 {

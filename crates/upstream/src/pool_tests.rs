@@ -159,6 +159,19 @@ fn an_idle_connection_is_closed_after_the_idle_timeout() {
 }
 
 #[test]
+fn a_connection_that_ends_while_idle_is_not_granted_again() {
+    let mut pool = pool(limits(1, 1, 0), 1);
+    let first = take(&mut pool, 0);
+    pool.ended(first.target, first.serial, at(0));
+    assert!(pool.take_effects().close.is_empty(), "it belongs to a call");
+    give_back(&mut pool, &first, 1);
+    pool.ended(first.target, first.serial, at(2));
+    assert_eq!(pool.take_effects().close, [first.serial]);
+    pool.closed(first.target, first.serial, at(3));
+    assert_eq!(take(&mut pool, 4).reuse, None);
+}
+
+#[test]
 fn when_every_breaker_is_open_calls_fail_at_once_and_waiters_too() {
     let mut pool = pool(limits(1, 2, 5), 2);
     let grants = [take(&mut pool, 0), take(&mut pool, 0)];
@@ -398,11 +411,7 @@ impl World {
                 let idle: Vec<_> = self.idle();
                 if !idle.is_empty() {
                     let serial = idle[n % idle.len()];
-                    let target = self.open.remove(&serial).expect("it was open");
-                    self.pool.closed(target, serial, now);
-                    // The dead handle comes out to be dropped; it will not close again.
-                    let dead = self.pool.effects.close.iter().position(|c| *c == serial);
-                    self.pool.effects.close.remove(dead.expect("its handle came out"));
+                    self.pool.ended(self.open[&serial], serial, now);
                 }
             }
             Step::GiveUp(n) if !self.queue.is_empty() => {

@@ -63,11 +63,11 @@ impl Resolver {
     /// The addresses in a fixed order; `None` when there are none.
     async fn look_up(&self) -> Option<Vec<SocketAddr>> {
         let mut lookup = std::pin::pin!(tokio::net::lookup_host((self.name.as_str(), self.port)));
-        let found = match timeout(LOOKUP_TIMEOUT, &mut lookup).await {
-            Ok(found) => found,
+        let (found, in_time) = match timeout(LOOKUP_TIMEOUT, &mut lookup).await {
+            Ok(found) => (found, true),
             Err(_) => {
                 self.failed();
-                lookup.await
+                (lookup.await, false)
             }
         };
         let mut addresses: Vec<SocketAddr> = match found {
@@ -81,7 +81,9 @@ impl Resolver {
         addresses.dedup();
         addresses.truncate(ADDRESSES_MAX);
         if addresses.is_empty() {
-            self.failed();
+            if in_time {
+                self.failed();
+            }
             return None;
         }
         Some(addresses)

@@ -274,18 +274,24 @@ mod kept_connections {
     }
 
     #[tokio::test]
-    async fn a_connection_that_the_target_closed_while_idle_is_forgotten() {
-        let server = Server::start(|mut peer: Peer| async move {
-            peer.request().await;
-            peer.say(OK).await;
+    async fn a_connection_that_the_target_closes_while_idle_is_forgotten() {
+        let (close, closing) = tokio::sync::watch::channel(false);
+        let server = Server::start(move |mut peer: Peer| {
+            let mut closing = closing.clone();
+            async move {
+                peer.request().await;
+                peer.say(OK).await;
+                closing.wait_for(|closing| *closing).await.expect("the test goes on");
+            }
         })
         .await;
         let bench = Bench::new(options(&[server.url()]));
-        for _ in 0..10 {
-            bench.call(post("/", b"x")).await.expect("an answer");
-            bench.until("the close is seen", |bench| bench.idle() + bench.busy() == 0.0).await;
-        }
-        assert_eq!(server.accepted(), 10);
+        bench.call(post("/", b"x")).await.expect("an answer");
+        assert_eq!((bench.idle(), bench.busy()), (1.0, 0.0));
+        close.send_replace(true);
+        bench.until("the close is seen", |bench| bench.idle() + bench.busy() == 0.0).await;
+        bench.call(post("/", b"x")).await.expect("an answer");
+        assert_eq!((server.accepted(), bench.retries("stale")), (2, 0.0));
         bench.ends_clean().await;
     }
 

@@ -17,7 +17,7 @@ use weir_upstream::UpstreamOptions;
 const PER_TARGET: usize = 3;
 const TOTAL: usize = 5;
 /// Readings of the kernel's table.
-const LOOKS: usize = 60;
+const LOOKS: usize = 30;
 
 /// Sockets of this side, by port and inode, that are connecting or connected to ports of
 /// 127.0.0.1: what the kernel lists until they are closed.
@@ -34,12 +34,13 @@ fn listed(ports: [u16; 2]) -> HashSet<(u16, String)> {
     table.lines().skip(1).filter_map(open).collect()
 }
 
-/// How many were open to each port at one moment: the table is not read at one, but what is in it
-/// twice was open all the time between the two readings.
-fn open_to(ports: [u16; 2]) -> [usize; 2] {
-    let first = listed(ports);
-    let both: Vec<_> = listed(ports).into_iter().filter(|socket| first.contains(socket)).collect();
-    ports.map(|port| both.iter().filter(|(to, _)| *to == port).count())
+/// How many sockets were open to each port: surely at one moment, and perhaps. The table is not
+/// read at one moment, but what is in two readings was open all the time between them.
+fn open_to(ports: [u16; 2]) -> ([usize; 2], [usize; 2]) {
+    let (first, second) = (listed(ports), listed(ports));
+    let to = |port: u16| first.iter().filter(move |(to, _)| *to == port);
+    let surely = ports.map(|port| to(port).filter(|socket| second.contains(*socket)).count());
+    (surely, ports.map(|port| to(port).count()))
 }
 
 /// Behaves differently on each connection: well, slow, silent, closing, resetting.
@@ -85,12 +86,12 @@ async fn the_kernel_never_sees_more_connections_than_the_limits_allow() {
         move || {
             let mut over = None;
             for _ in 0..LOOKS {
-                let open = open_to(ports);
-                let total = open.iter().sum();
-                if total > TOTAL || open.iter().any(|open| *open > PER_TARGET) {
+                let (open, perhaps) = open_to(ports);
+                if open.iter().sum::<usize>() > TOTAL || open.iter().any(|open| *open > PER_TARGET)
+                {
                     over = Some(open);
                 }
-                peak.fetch_max(total, Ordering::SeqCst);
+                peak.fetch_max(perhaps.iter().sum(), Ordering::SeqCst);
             }
             stop.store(true, Ordering::SeqCst);
             over
@@ -124,7 +125,7 @@ async fn the_kernel_never_sees_more_connections_than_the_limits_allow() {
     }
     assert_eq!(watcher.join().expect("no panic"), None, "over the limits");
     assert!(answers > 100, "{answers} answers are too few");
-    assert_eq!(peak.load(Ordering::SeqCst), TOTAL, "the limit is reached and not passed");
+    assert!(peak.load(Ordering::SeqCst) >= TOTAL, "the limits were not reached");
     bench.ends_clean().await;
-    assert_eq!(open_to(ports), [0, 0]);
+    assert_eq!(open_to(ports), ([0, 0], [0, 0]));
 }
