@@ -126,7 +126,8 @@ fn the_cpu_time_of_a_profile_is_what_the_process_used() {
             line.split_once(':')?.0.split_ascii_whitespace().nth(1)?.parse().ok()
         };
         let samples = raw.lines().skip_while(|line| !line.starts_with("samples/")).skip(1);
-        let total: f64 = samples.take_while(|line| !line.starts_with("Locations")).filter_map(values).sum();
+        let total: f64 =
+            samples.take_while(|line| !line.starts_with("Locations")).filter_map(values).sum();
         // One thread burns all it gets for a second; the machine may give it less.
         assert!((0.1e9..1.9e9).contains(&total), "{hz} Hz: {total}\n{raw}");
     }

@@ -33,7 +33,8 @@ fn every_route_is_listed_and_answers_and_nothing_else_does() {
     }
     let page = side.ask("GET", "/", "Host: localhost\r\nAccept: text/html\r\n", b"");
     assert!(page.header("content-type").expect("a type").starts_with("text/html"));
-    for path in ["/healthz", "/readyz", "/startupz", "/metrics", "/config", "/log", "/connections"] {
+    for path in ["/healthz", "/readyz", "/startupz", "/metrics", "/config", "/log", "/connections"]
+    {
         let reply = side.get(path);
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
         let head = side.ask("HEAD", path, "Host: localhost\r\n", b"");
@@ -49,7 +50,10 @@ fn metrics_are_the_registry_in_the_text_form() {
     counter.inc_by(3);
     let side = start_with(|_, state| state.registry = registry);
     let page = side.get("/metrics");
-    assert_eq!(page.header("content-type").as_deref(), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(
+        page.header("content-type").as_deref(),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
     assert_eq!(
         page.text(),
         "# HELP weir_tests_total Tests.\n# TYPE weir_tests_total counter\nweir_tests_total 3\n"
@@ -180,7 +184,8 @@ fn a_body_over_the_cap_is_refused() {
 #[test]
 fn the_log_filter_changes_for_a_while_and_a_bad_one_is_told_in_the_parsers_words() {
     let side = start();
-    let put = |path: &str, body: &str| side.ask("PUT", path, "Host: localhost\r\n", body.as_bytes());
+    let put =
+        |path: &str, body: &str| side.ask("PUT", path, "Host: localhost\r\n", body.as_bytes());
     let changed = put("/log?ttl=300ms", "debug\n");
     assert_eq!(changed.status, 200, "{}", changed.text());
     assert_eq!(changed.json()["filter"], "debug");
