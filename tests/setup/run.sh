@@ -69,7 +69,7 @@ output="$(mktemp)"
 trap 'rm -f "$log" "$output"' EXIT
 target="$(cargo metadata --format-version 1 --no-deps |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
-export WEIR_BIN="$target/debug/weir"
+export TESTED_WEIR="$target/debug/weir"
 
 while read -r directory executable; do
     name="$(name_of "$executable")"

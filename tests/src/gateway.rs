@@ -23,7 +23,7 @@ use crate::http::{self, Reply};
 use crate::metrics::Metrics;
 use crate::wait::{SOON, eventually, within};
 
-pub use binary::weir_binary;
+pub use binary::weir_command;
 pub use settings::Settings;
 
 /// Longest wait for the process to end: a whole shutdown with the default stages.
@@ -136,7 +136,7 @@ impl Gateway {
     /// When the program cannot be started.
     pub async fn run(config: &str) -> Self {
         let path = config_file(config);
-        let mut command = Command::new(weir_binary().await);
+        let mut command = weir_command().await;
         command.arg("--config").arg(&path).arg("serve");
         Self::spawn(command, path)
     }
@@ -148,7 +148,7 @@ impl Gateway {
     ///
     /// When it does not start: another weir may have the ports.
     pub async fn built_in() -> Self {
-        let mut command = Command::new(weir_binary().await);
+        let mut command = weir_command().await;
         // Nobody's weir.toml lies in a folder of our own.
         let folder = config_file("").with_extension("folder");
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");

@@ -202,7 +202,7 @@ pub async fn split<C: Client>() {
 
 /// The largest message that is allowed is answered.
 pub async fn largest<C: Client>() {
-    let gateway = Gateway::start().limits("message_bytes_max = \"100KB\"").await;
+    let gateway = Gateway::start().limits("message_bytes_max = 100000").await;
     C::join(&gateway).await.echo(&"x".repeat(100_000)).await;
 }
 

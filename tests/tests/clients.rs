@@ -127,5 +127,5 @@ async fn curl_talks_http() {
     let large = format!("head -c 70000 /dev/zero | {curl} --data-binary @- {url}");
     let refused = shell(&large, "").await;
     assert_ne!(refused.code, 0);
-    assert!(refused.stdout.contains("limits.message_bytes_max = 65536 bytes"), "{refused:?}");
+    assert!(refused.stdout.contains("limits.message_bytes_max = 65536"), "{refused:?}");
 }

@@ -3,14 +3,13 @@
 
 use std::path::Path;
 
-use tokio::process::Command;
-use weir_tests::gateway::{config_file, weir_binary};
+use weir_tests::gateway::{config_file, weir_command};
 use weir_tests::tools::{self, Finished};
 use weir_tests::{Gateway, LinePeer};
 
 /// Runs weir with these arguments and variables, in an empty folder.
 async fn weir(arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
-    let mut command = Command::new(weir_binary().await);
+    let mut command = weir_command().await;
     let variables = variables.iter().copied();
     command.args(arguments).envs(variables).current_dir(std::env::temp_dir());
     tools::run(command, "").await

@@ -107,7 +107,7 @@ async fn the_settings_that_are_shown_are_read() {
     assert!(!settings.is_empty());
     for text in settings {
         let file = weir_tests::gateway::config_file(&text);
-        let mut weir = Command::new(weir_tests::gateway::weir_binary().await);
+        let mut weir = weir_tests::gateway::weir_command().await;
         weir.arg("--config").arg(&file).arg("check");
         let finished = tools::run(weir, "").await;
         std::fs::remove_file(file).expect("the file is ours");

@@ -90,7 +90,8 @@ async fn a_line_ends_with_lf_or_crlf() {
     client.peer.send(b"unix\ndos\r\nbare \r inside\n").await;
     assert_eq!(client.hear().await, "unix");
     assert_eq!(client.hear().await, "dos");
-    assert_eq!(client.hear().await, "bare \r inside");
+    // A reply is one line, whatever stands in it: a bare CR would be an end to some readers.
+    assert_eq!(client.hear().await, "bare   inside");
 }
 
 #[tokio::test]

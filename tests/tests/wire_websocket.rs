@@ -212,7 +212,7 @@ async fn a_peer_that_does_not_answer_pings_is_cut_at_the_pong_timeout() {
 
 #[tokio::test]
 async fn a_peer_that_answers_pings_stays_beyond_the_idle_timeout() {
-    let timeouts = "ping_interval = \"1s\"\npong = \"2s\"\nidle = \"2500ms\"";
+    let timeouts = "ping_interval = \"1s\"\npong = \"1s\"\nidle = \"2500ms\"";
     let gateway = Gateway::start().timeouts(timeouts).await;
     let mut client = WebSocket::join(&gateway).await;
     for _ in 0..5 {

@@ -5,19 +5,27 @@ use std::path::PathBuf;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-/// The weir to test: `WEIR_BIN` when it is set (`make test` builds once and sets it), otherwise
+/// A command that runs weir with no environment but a path: variables that begin with `WEIR_` are
+/// settings.
+pub async fn weir_command() -> Command {
+    let mut command = Command::new(weir_binary().await);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// The weir to test: `TESTED_WEIR` when it is set (`make test` builds once and sets it), otherwise
 /// the workspace's own, which is brought up to date first, once in each test program.
 ///
 /// # Panics
 ///
 /// When it cannot be built.
-pub async fn weir_binary() -> PathBuf {
+async fn weir_binary() -> PathBuf {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
     BINARY.get_or_init(find).await.clone()
 }
 
 async fn find() -> PathBuf {
-    if let Some(path) = std::env::var_os("WEIR_BIN") {
+    if let Some(path) = std::env::var_os("TESTED_WEIR") {
         return path.into();
     }
     // The whole workspace is named, so that features are those of `cargo test --workspace` and
