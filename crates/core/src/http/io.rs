@@ -101,14 +101,21 @@ impl<S: AsyncRead + Unpin> GatedIo<S> {
         self.inbox.reserve(READ_BYTES);
         // Cancel safe and without state, so it can be made anew for each poll.
         let read = pin!(self.socket.read_buf(&mut self.inbox)).poll(cx);
-        match ready!(read) {
-            Ok(0) => {
+        match read {
+            Poll::Pending => {
+                if self.inbox.is_empty() {
+                    // A quiet connection holds no buffer here.
+                    self.inbox = BytesMut::new();
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Ok(0)) => {
                 self.peer_closed = true;
                 self.exchange.peer_closed();
                 Poll::Ready(Ok(()))
             }
-            Ok(_) => Poll::Ready(Ok(())),
-            Err(error) => {
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => {
                 self.exchange.failed();
                 Poll::Ready(Err(error))
             }

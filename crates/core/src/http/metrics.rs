@@ -127,10 +127,9 @@ fn index_of_method(method: &Method) -> usize {
 }
 
 fn index_of_status(status: u16) -> usize {
-    let exact = |label: &&str| label.parse() == Ok(status);
     // The last five are the classes; a status outside of 100 to 599 counts as the last.
     let class = STATUSES.len() - 6 + usize::from((status / 100).clamp(1, 5));
-    STATUSES.iter().position(|label| exact(&label)).unwrap_or(class)
+    STATUSES.iter().position(|label| label.parse() == Ok(status)).unwrap_or(class)
 }
 
 fn label_of_status(status: u16) -> &'static str {
