@@ -10,7 +10,7 @@ use http::StatusCode;
 use http::response::Parts;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_core::clock;
 
@@ -61,13 +61,13 @@ pub struct Upstream {
     pool: Arc<SharedPool>,
     connector: Connector,
     force: CancellationToken,
-    /// Ends the background tasks with the upstream.
-    _stop: DropGuard,
+    /// Ends the background tasks.
+    stop: CancellationToken,
 }
 
 impl Upstream {
     /// Builds an upstream; its background tasks run on `runtime` and are counted by `tasks`. They
-    /// end when the upstream is dropped.
+    /// end when the upstream is closed or dropped.
     ///
     /// Reads the certificate authorities when a target is `https`.
     ///
@@ -109,7 +109,7 @@ impl Upstream {
         let sweep = sweep(Arc::clone(&pool), sweep_interval(&options));
         drop(tasks.spawn_on(stop.clone().run_until_cancelled_owned(sweep), runtime));
         let connector = Connector::new(tls, runtime.clone(), tasks.clone(), force.clone());
-        Ok(Arc::new(Self { options, origins, pool, connector, force, _stop: stop.drop_guard() }))
+        Ok(Arc::new(Self { options, origins, pool, connector, force, stop }))
     }
 
     /// The configured name.
@@ -150,6 +150,7 @@ impl Upstream {
                 tracing::error!(pool = self.name(), "upstream connections are still open");
             }
         }
+        self.stop.cancel();
     }
 
     async fn recorded_call(
@@ -335,6 +336,7 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         // The pool holds idle connections and their drivers hold the pool: this parts them.
         self.pool.turn(|pool, now| pool.close(now));
+        self.stop.cancel();
     }
 }
 
