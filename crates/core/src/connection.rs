@@ -213,14 +213,8 @@ impl<S: Transport> Connection<S> {
 
     /// Ends the record; the permit goes back and the socket closes with the drop.
     pub(crate) fn end(mut self, reason: CloseReason) {
-        let cut = matches!(
-            reason,
-            CloseReason::WriteTimeout
-                | CloseReason::SlowConsumer
-                | CloseReason::PongTimeout
-                | CloseReason::Forced
-        );
-        if cut && self.outbox.is_some() {
+        // What still waits is lost: an ordinary end would make a cut message look whole.
+        if self.outbox.is_some() {
             self.socket.reset_on_drop();
         }
         let Self { socket, permit, record, .. } = self;
@@ -519,15 +513,23 @@ impl<S: Transport> Connection<S> {
         lent.actions.direct(None);
         self.session.on_answer(ticket, answer, &request, lent.now, lent.actions);
         self.carry_out(seq, Some(ticket), lent);
+        self.queue_due(lent)
+    }
+
+    /// Replies whose turn it is join what waits: writes have a turn of their own. They leave their
+    /// slots as the outbox has room, so that a peer for whom one slow answer held back many is not
+    /// taken for a slow consumer when they are due at once.
+    fn queue_due(&mut self, lent: &mut Lent<'_>) -> Fate {
         if let Some(replies) = &mut self.replies {
-            lent.actions.out_messages += replies.take_due(&mut lent.actions.out);
+            let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+            let room = (lent.site.limits.outbox_bytes_max / 2).saturating_sub(waiting);
+            let sent = replies.take_due(&mut lent.actions.out, room, waiting == 0);
+            lent.actions.out_messages += sent;
             if replies.len() == 0 {
                 self.replies = None;
             }
         }
-        let fate = self.advance(lent);
-        // An answer joins what waits: writes have a turn of their own.
-        match fate {
+        match self.advance(lent) {
             Fate::Keep => self.queue_and_shut(lent),
             end @ Fate::End(_) => end,
         }
@@ -578,10 +580,12 @@ impl<S: Transport> Connection<S> {
         if self.flags.leaving && !self.flags.undecoded {
             self.finish(CloseReason::Drained);
         }
-        if self.phase == Phase::Finishing && self.replies.is_none() {
-            lent.site.encode_goodbye(self.reason, self.echo, &mut lent.actions.out);
-            self.phase = Phase::Closing;
+        if self.phase == Phase::Finishing {
             self.rest = None;
+            if self.replies.is_none() {
+                lent.site.encode_goodbye(self.reason, self.echo, &mut lent.actions.out);
+                self.phase = Phase::Closing;
+            }
         }
         Fate::Keep
     }
@@ -670,7 +674,7 @@ impl<S: Transport> Connection<S> {
         {
             lent.worker.stages[Stage::Write as usize].observe(took, messages);
         }
-        self.shut_when_written(lent)
+        self.queue_due(lent)
     }
 
     /// Once the last byte is out: shut our side, then linger until the peer's end.

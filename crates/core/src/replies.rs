@@ -63,10 +63,15 @@ impl Replies {
         }
     }
 
-    /// Appends every reply whose turn it is to `out`; returns how many messages.
-    pub(crate) fn take_due(&mut self, out: &mut Vec<u8>) -> u32 {
+    /// Appends the replies whose turn it is to `out`, while they fit into `room` bytes; the first
+    /// fits whatever its size when `alone`. Returns how many messages.
+    pub(crate) fn take_due(&mut self, out: &mut Vec<u8>, room: usize, alone: bool) -> u32 {
         let mut sent = 0;
         while let Some(Slot::Ready { bytes, messages }) = self.slots.front() {
+            let fits = out.len() + bytes.len() <= room || (alone && out.is_empty());
+            if !fits {
+                break;
+            }
             out.extend_from_slice(bytes);
             sent += messages;
             self.slots.pop_front();

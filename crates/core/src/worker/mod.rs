@@ -427,11 +427,11 @@ impl<P: Poll> Worker<P> {
             self.lingering = self.lingering.saturating_sub(1);
         }
         let site = &self.bench.sites[usize::from(connection.site)];
-        // What was decided first is the reason, whatever cut it short afterwards.
+        // What was decided first is the reason, unless replies were lost to a limit afterwards.
         let reason = match (connection.ending(), reason) {
-            (_, CloseReason::Forced) => CloseReason::Forced,
+            (_, CloseReason::Forced | CloseReason::WriteTimeout | CloseReason::SlowConsumer)
+            | (None, _) => reason,
             (Some(first), _) => first,
-            (None, last) => last,
         };
         if reason == CloseReason::Forced {
             self.ends.count_lost(connection.owed());

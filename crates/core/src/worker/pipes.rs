@@ -183,13 +183,13 @@ impl PipeEngine {
     /// What each connection holds now.
     pub fn held(&self) -> impl Iterator<Item = Held> {
         self.workers.iter().flat_map(|worker| {
-            (0..worker.table.index_end()).filter_map(|index| {
-                worker.table.at(index).map(|(_, connection)| Held {
-                    conn: connection.id,
-                    outbox_bytes: connection.outbox_bytes(),
-                    rest_bytes: connection.rest_bytes(),
-                    in_flight: connection.in_flight(),
-                })
+            let places = (0..worker.table.index_end()).filter_map(|at| worker.table.at(at));
+            // A table fills from its front: there is no need to walk its empty end.
+            places.take(worker.table.len()).map(|(_, connection)| Held {
+                conn: connection.id,
+                outbox_bytes: connection.outbox_bytes(),
+                rest_bytes: connection.rest_bytes(),
+                in_flight: connection.in_flight(),
             })
         })
     }

@@ -334,3 +334,34 @@ fn a_connection_at_rest_stays_within_its_budget() {
     let size = size_of::<crate::connection::Connection<mio::net::TcpStream>>();
     assert!(size <= 288, "a connection takes {size} bytes of the table");
 }
+
+#[test]
+fn answers_that_one_slow_answer_held_back_do_not_make_a_slow_consumer() {
+    let limits = Limits { outbox_bytes_max: 20, ..Limits::default() };
+    let mut world = world(limits, calm());
+    let peer = world.connect(16);
+    peer.send(b"ask\nask\nask\nask\n");
+    world.turns(2);
+    world.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+    let mut received = Vec::new();
+    for _ in 0..20 {
+        world.turns(2);
+        received.extend(peer.receive(99));
+    }
+    assert_eq!(received, b"answer\nanswer\nanswer\nanswer\n");
+    assert_eq!(world.reasons(), []);
+}
+
+#[test]
+fn what_is_cut_in_the_middle_is_reset() {
+    let mut world = world(Limits::default(), calm());
+    let peer = world.connect(8);
+    peer.send(b"longer\n");
+    world.turns(2);
+    peer.send(b"longer\n");
+    peer.shutdown_write();
+    world.turns(4);
+    world.pass(12);
+    assert_eq!(world.reasons(), [CloseReason::WriteTimeout]);
+    assert!(peer.is_reset());
+}
