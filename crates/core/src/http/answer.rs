@@ -123,6 +123,9 @@ impl Answerer {
                 let (status, text) = fault.told();
                 let mut response = self.error(status, text, id);
                 fault.decorate(response.headers_mut());
+                if fault.ends_connection() {
+                    self.exchange.close_after_response(CloseReason::BadRequest);
+                }
                 response
             }
         }

@@ -65,23 +65,28 @@ impl HttpMetrics {
         Ok(Self { durations, refused })
     }
 
-    /// The handles of one listener, with every refusal at zero.
-    pub(super) fn site(&self, listener: &str, routes: Vec<String>) -> SiteMetrics {
+    /// The handles of one listener, with every refusal at zero, and for each of its paths the
+    /// answer that it is there for: `usual` is a path's route, method and status.
+    pub(super) fn site(&self, listener: &str, usual: Vec<(String, Method, u16)>) -> SiteMetrics {
         let refused = REFUSALS
             .map(|status| self.refused.with_label_values(&[listener, label_of_status(status)]));
         let handles = || Durations(std::array::from_fn(|_| OnceLock::new()));
-        SiteMetrics {
+        let site = SiteMetrics {
             durations: self.durations.clone(),
             listener: listener.to_owned(),
-            handles: (0..=routes.len()).map(|_| handles()).collect(),
-            routes,
+            handles: (0..=usual.len()).map(|_| handles()).collect(),
+            routes: usual.iter().map(|(route, ..)| route.clone()).collect(),
             refused,
+        };
+        for (path, (_, method, status)) in usual.iter().enumerate() {
+            site.duration(Some(path), method, *status);
         }
+        site
     }
 }
 
-/// One route's histograms by method and status, resolved when first used: most of the combinations
-/// never happen.
+/// One route's histograms by method and status. But for the usual answer they are resolved when
+/// first used: most of the combinations never happen.
 struct Durations([OnceLock<Histogram>; METHODS.len() * STATUSES.len()]);
 
 /// The handles of one listener.
@@ -103,15 +108,17 @@ impl SiteMetrics {
         status: u16,
         took: Duration,
     ) {
+        self.duration(path, method, status).observe(took.as_secs_f64());
+    }
+
+    fn duration(&self, path: Option<usize>, method: &Method, status: u16) -> &Histogram {
         let route = path.unwrap_or(self.routes.len());
         let (method, status) = (index_of_method(method), index_of_status(status));
-        self.handles[route].0[method * STATUSES.len() + status]
-            .get_or_init(|| {
-                let route = self.routes.get(route).map_or(ROUTE_NONE, String::as_str);
-                let labels = [&self.listener, route, METHODS[method], STATUSES[status]];
-                self.durations.with_label_values(&labels)
-            })
-            .observe(took.as_secs_f64());
+        self.handles[route].0[method * STATUSES.len() + status].get_or_init(|| {
+            let route = self.routes.get(route).map_or(ROUTE_NONE, String::as_str);
+            let labels = [&self.listener, route, METHODS[method], STATUSES[status]];
+            self.durations.with_label_values(&labels)
+        })
     }
 
     /// Counts a refusal.
@@ -141,7 +148,8 @@ mod tests {
     use super::*;
 
     fn site(registry: &Registry) -> SiteMetrics {
-        HttpMetrics::register(registry).unwrap().site("web", vec!["echo".to_owned()])
+        let usual = vec![("echo".to_owned(), Method::POST, 200)];
+        HttpMetrics::register(registry).unwrap().site("web", usual)
     }
 
     #[test]
@@ -171,6 +179,7 @@ mod tests {
         }
         let families = registry.gather();
         let series = families.iter().find(|f| f.name().contains("duration")).unwrap();
-        assert_eq!(series.get_metric().len(), STATUSES.len());
+        // And one for the usual answer.
+        assert_eq!(series.get_metric().len(), STATUSES.len() + 1);
     }
 }

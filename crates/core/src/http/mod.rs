@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::Method;
 use tokio_util::sync::CancellationToken;
 
 use crate::asks::Asks;
@@ -45,6 +46,16 @@ pub enum PathKind {
     },
     /// Takes a POST: the body is the message, the reply is the response.
     Post,
+}
+
+impl PathKind {
+    /// The method that it takes, and the status of a request that went well.
+    fn usual(&self) -> (Method, u16) {
+        match self {
+            Self::WebSocket { .. } => (Method::GET, 101),
+            Self::Post => (Method::POST, 200),
+        }
+    }
 }
 
 /// One configured path of an HTTP listener.
@@ -75,8 +86,11 @@ impl HttpSite {
         timeouts: Timeouts,
         metrics: &HttpMetrics,
     ) -> Self {
-        let routes: Vec<_> = paths.iter().map(|path| path.service.route().to_owned()).collect();
-        let metrics = metrics.site(&listener, routes);
+        let usual = paths.iter().map(|path| {
+            let (method, status) = path.kind.usual();
+            (path.service.route().to_owned(), method, status)
+        });
+        let metrics = metrics.site(&listener, usual.collect());
         Self { paths, limits, timeouts, metrics, listener }
     }
 

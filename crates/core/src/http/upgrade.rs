@@ -12,7 +12,7 @@ use http_body_util::Full;
 use super::origin::Origins;
 use crate::wire::websocket;
 
-/// Why a WebSocket path does not upgrade. The connection may go on.
+/// Why a WebSocket path does not upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A plain GET.
@@ -33,6 +33,15 @@ impl Fault {
             Self::Version => (StatusCode::UPGRADE_REQUIRED, "Sec-WebSocket-Version is not 13"),
             Self::Key => (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not 16 bytes in base64"),
             Self::Origin => (StatusCode::FORBIDDEN, "origin not allowed"),
+        }
+    }
+
+    /// Whether the connection ends with the refusal. What follows a handshake that was meant to
+    /// succeed may be frames; a request for the wrong protocol or version may be made again.
+    pub(super) fn ends_connection(self) -> bool {
+        match self {
+            Self::NotOffered | Self::Version => false,
+            Self::Key | Self::Origin => true,
         }
     }
 

@@ -126,13 +126,10 @@ async fn the_exit_word_ends_the_connection_after_its_response() {
 
 #[tokio::test(start_paused = true)]
 async fn a_mistake_with_a_good_frame_leaves_the_connection_open() {
-    let origin = |origin: &str| {
-        handshake(&format!("{KEY}Sec-WebSocket-Version: 13\r\nOrigin: {origin}\r\n"))
-    };
     let bad_text = b"POST /post HTTP/1.1\r\nHost: weir\r\nContent-Type: text/plain\r\n\
                      Content-Length: 1\r\n\r\n\xff"
         .to_vec();
-    let table: [(Vec<u8>, u16, &str); 14] = [
+    let table: [(Vec<u8>, u16, &str); 11] = [
         (get("/nowhere", "").into(), 404, "error\":\"no such path"),
         (post("a body").replace("/post", "/nowhere").into(), 404, "no such path"),
         (handshake(KEY).replace("/ws", "/nowhere").into(), 404, "no such path"),
@@ -143,9 +140,6 @@ async fn a_mistake_with_a_good_frame_leaves_the_connection_open() {
         (get("/ws", "Upgrade: h2c\r\nConnection: upgrade\r\n").into(), 426, "upgrade: websocket"),
         (handshake(KEY).into(), 426, "sec-websocket-version: 13"),
         (good_handshake().replace("13", "8").into(), 426, "sec-websocket-version: 13"),
-        (good_handshake().replace("dGhl", "").into(), 400, "Sec-WebSocket-Key"),
-        (handshake(&format!("{KEY}{KEY}Sec-WebSocket-Version: 13\r\n")).into(), 400, "Key"),
-        (origin("http://elsewhere").into(), 403, "origin not allowed"),
         (bad_text, 400, "invalid utf-8"),
     ];
     let mut client = connect();
@@ -161,4 +155,22 @@ async fn a_mistake_with_a_good_frame_leaves_the_connection_open() {
     client.send(post("still here")).await;
     client.expect(200).await;
     assert_eq!(client.tally.received.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_refused_for_good_ends_the_connection() {
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    for (request, status, text) in [
+        (good_handshake().replace("dGhl", ""), 400, "Sec-WebSocket-Key"),
+        (handshake(&format!("{KEY}{KEY}{version}")), 400, "Sec-WebSocket-Key"),
+        (handshake(&format!("{KEY}{version}Origin: http://elsewhere\r\n")), 403, "origin"),
+    ] {
+        let mut client = connect();
+        client.send([request, post("behind")].concat()).await;
+        let (head, body) = client.expect(status).await;
+        assert!(head.contains("\r\nconnection: close\r\n") && body.contains(text), "{head}{body}");
+        assert_eq!(client.rest().await, "");
+        assert_eq!(client.tally.received.load(Relaxed), 0, "what follows is never served");
+        assert_eq!(client.end().await, CloseReason::BadRequest);
+    }
 }
