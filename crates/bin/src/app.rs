@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use weir_core::clock;
 use weir_core::lifeline::Lifeline;
 use weir_core::server::{self, Running};
-use weir_ops::{Background, Health, LifeStage, Ops, OpsHandle, OpsOptions, OpsState, Token};
+use weir_ops::{Background, Health, Ops, OpsHandle, OpsOptions, OpsState, Token};
 use weir_pipeline::upstream::StageMetrics as RouteStages;
 
 use crate::config::Config;
@@ -87,7 +87,7 @@ impl App {
     ///
     /// # Errors
     /// A thread or an event queue that cannot be made.
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+    pub fn run(self, signals: Signals) -> anyhow::Result<ExitCode> {
         let health = Health::new(self.config.health.stall, clock::now());
         let beats = (0..self.config.runtime.workers).map(|index| beat(&health, index)).collect();
         let handle = self.service.handle().clone();
@@ -104,9 +104,10 @@ impl App {
             async move { running.accept(&lifeline, &handle) }
         };
         let (ended, end) = oneshot::channel();
-        let background = vec![
-            forward_signals(stops.clone()),
-            Box::pin(follow) as Background,
+        let background: Vec<Background> = vec![
+            // Read where the side port runs, so that they are heard while all else is saturated.
+            Box::pin(signals.forward(stops.clone())),
+            Box::pin(follow),
             Box::pin(live(shutdown, start, work, ended)),
         ];
         let telemetry = Arc::new(self.telemetry);
@@ -151,29 +152,11 @@ fn beat(health: &Arc<Health>, index: usize) -> weir_core::Beat {
     Box::new(move || heartbeat.beat(clock::now()))
 }
 
-/// Reads signals where the side port runs, so that they are heard while all else is saturated.
-fn forward_signals(stops: mpsc::Sender<Stop>) -> Background {
-    Box::pin(async move {
-        match Signals::install() {
-            Ok(signals) => signals.forward(stops).await,
-            Err(error) => tracing::error!(%error, "signals cannot be read"),
-        }
-    })
-}
-
 /// Tells the side port of each stage.
 async fn follow(mut stage: tokio::sync::watch::Receiver<Stage>, health: Arc<Health>) {
     loop {
         let now = *stage.borrow_and_update();
-        health.enter(match now {
-            Stage::Starting => LifeStage::Starting,
-            Stage::Serving => LifeStage::Serving,
-            Stage::Unready => LifeStage::Unready,
-            Stage::Draining => LifeStage::Draining,
-            Stage::Forcing => LifeStage::Forcing,
-            Stage::Flushing => LifeStage::Flushing,
-            Stage::Stopped => LifeStage::Stopped,
-        });
+        health.enter(now);
         if stage.changed().await.is_err() {
             return;
         }
@@ -237,12 +220,12 @@ fn finish(
         service.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     }
     tracing::info!(exit_code = code, "stopped");
-    let flushed = telemetry.queue.flush(config.shutdown.flush.0);
+    // What is left after it has nobody to be told to.
+    telemetry.queue.flush(config.shutdown.flush.0);
     if outcome == Outcome::Abandoned {
         // A third signal: nothing is waited for any more.
         std::process::exit(code.into());
     }
     ops.stop(OPS_STOP_TIMEOUT);
-    drop(flushed);
     ExitCode::from(code)
 }

@@ -4,12 +4,18 @@ mod allocator;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::Parser;
 use weir::app::App;
 use weir::args::{Args, Command};
 use weir::config::{Config, Surroundings, print};
+use weir::signals::Signals;
 use weir::telemetry;
+
+/// How long lines of the log are waited for when weir cannot start.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -30,17 +36,21 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let signals = Signals::install().context("signals")?;
     let telemetry = telemetry::init(&config.logs)?;
+    let log = telemetry.queue.clone();
     // Every port is open and nothing is accepted between the two; the value is the exit code.
-    App::bind(config, telemetry)?.run()
+    let ended = App::bind(config, telemetry).and_then(|app| app.run(signals));
+    if ended.is_err() {
+        log.flush(LAST_WORDS);
+    }
+    ended
 }
 
 /// Prints the chain of causes once.
 fn failed(error: &anyhow::Error) -> ExitCode {
-    let text = format!("weir: {error:#}\n");
-    if io::stderr().write_all(text.as_bytes()).is_err() {
-        return ExitCode::FAILURE;
-    }
+    // Standard error is where this would be told, so nobody is told when it fails.
+    writeln!(io::stderr(), "weir: {error:#}").ok();
     ExitCode::FAILURE
 }
 
