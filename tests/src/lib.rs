@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+pub mod autobahn;
 pub mod browser;
 pub mod gateway;
 pub mod http;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use weir_tests::gateway::{config_file, weir_command};
 use weir_tests::tools::{self, Finished};
-use weir_tests::{Gateway, LinePeer};
+use weir_tests::{Gateway, LinePeer, http};
 
 /// Runs weir with these arguments and variables, in an empty folder.
 async fn weir(arguments: &[&str], variables: &[(&str, &str)]) -> Finished {
@@ -159,7 +159,8 @@ async fn names_keep_their_case_all_the_way_to_the_metrics() {
 async fn the_running_config_is_shown_with_its_secrets_redacted() {
     let token = "a-token-that-nobody-may-read";
     let gateway = Gateway::start().section("ops", &format!("token = \"{token}\"")).await;
-    let reply = gateway.ops("/config").await;
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let reply = http::request(gateway.address("ops"), "GET /config", &headers, b"").await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     let shown = reply.json();
     assert!(!reply.text().contains(token), "the token is shown");

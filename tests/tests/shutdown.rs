@@ -63,13 +63,15 @@ async fn all(talks: Vec<JoinHandle<Talk>>) -> Vec<Talk> {
     ends
 }
 
-/// Peers that ask for much and never read, so that their replies stay in the outbox.
+/// Peers that ask and never read, until the kernel takes no more replies and weir no more
+/// requests: what they are owed stays in the outbox.
 async fn stuck(gateway: &Gateway, count: usize) -> Vec<Peer> {
+    let packet = LinePeer::encode(&"x".repeat(60_000)).repeat(200);
     let mut peers = Vec::new();
-    let packet = LinePeer::encode(&"x".repeat(60_000)).repeat(5);
     for _ in 0..count {
         let mut peer = Peer::connect_narrow(gateway.address("lines")).await;
-        peer.send(&packet).await;
+        let sent = peer.send_until_stuck(&packet, Duration::from_millis(200)).await;
+        assert!(sent < packet.len(), "a peer that never reads was not stuck");
         peers.push(peer);
     }
     peers
