@@ -10,6 +10,7 @@ use crate::version;
 #[derive(Debug, Parser)]
 #[command(
     name = "weir",
+    bin_name = "weir",
     version = version::LONG,
     about = "weir keeps TCP, WebSocket and HTTP connections open, moves their messages, and shows what it does.",
     after_help = "\
