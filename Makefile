@@ -23,8 +23,8 @@ bench: ## Compare CPU time a message with the peer servers (release build, takes
 fuzz: ## Fuzz every wire for FUZZ_SECONDS in all (default 1800)
 	tests/setup/fuzz.sh $${FUZZ_SECONDS:-1800}
 
-sim: ## Run SIM_SEEDS simulated worlds (default 2000)
-	SIM_SEEDS=$${SIM_SEEDS:-2000} cargo test --workspace --test sim -- --nocapture
+sim: ## Run SEEDS simulated worlds (default 2000), or the one of SEED
+	WEIR_SEED=$(SEED) WEIR_SEEDS=$(or $(SEEDS),2000) cargo test -p weir-sim --test sim -- --nocapture
 
 golden: ## Write the golden files anew; read the diff before committing it
 	UPDATE_GOLDEN=1 cargo test --workspace golden

@@ -190,6 +190,13 @@ impl Client {
         }
     }
 
+    /// Its script in a few words.
+    pub fn facts(&self) -> String {
+        let Script { wire, route, end, reading, .. } = &self.script;
+        let stuck = if self.script.is_stuck() { ", stuck" } else { "" };
+        format!("({wire:?}, {route:?}, {end:?}, reads {reading:?}{stuck})")
+    }
+
     /// Whether it has a WebSocket's manners to keep.
     pub fn is_websocket(&self) -> bool {
         self.script.wire == Wire::WebSocket

@@ -89,9 +89,8 @@ pub fn at_the_end(world: &World) -> Result<(), String> {
     let accounts = world.ledger.accounts();
     for (index, (outcome, account)) in world.outcomes.iter().zip(accounts.iter()).enumerate() {
         let told = |what: String| {
-            let client = outcome.client.as_ref().map(|client| &client.script);
-            let facts = client.map(|s| (s.wire, s.route, s.end, s.reading, s.is_stuck()));
-            format!("client {index} {facts:?}, ended {:?}: {what}", outcome.end)
+            let facts = outcome.client.as_ref().map(Client::facts).unwrap_or_default();
+            format!("client {index} {facts}, ended {:?}: {what}", outcome.end)
         };
         client_at_the_end(world, outcome, account).map_err(told)?;
     }

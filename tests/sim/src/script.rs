@@ -195,7 +195,8 @@ impl Script {
             End::TooBig => vec![R::MessageTooBig],
             End::BadText => vec![R::InvalidUtf8],
             End::BadFrame => vec![R::ProtocolError],
-            End::Unfinished => vec![R::ReadTimeout],
+            // In the middle of a frame there is no room for a pong.
+            End::Unfinished => vec![R::ReadTimeout, R::PongTimeout],
             End::Mute => vec![R::PongTimeout, R::IdleTimeout],
         };
         if !self.reads_well() {

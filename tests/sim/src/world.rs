@@ -31,10 +31,12 @@ use crate::wire::Wire;
 pub const OUTBOX_BYTES_MAX: usize = 8 * 1024;
 /// Messages of one connection that may wait for an answer.
 pub const IN_FLIGHT_MAX: usize = 8;
-/// Longest leap of the clock: the tick of production.
-const TICK: Duration = Duration::from_millis(100);
-/// From the end of a drain's window to the force: longer than any ask.
-const DRAIN_GRACE: Duration = Duration::from_secs(7);
+/// Longest leap of the clock: the sweep of production, and in a drain its tick.
+const LEAP: Duration = Duration::from_secs(1);
+const LEAP_IN_DRAIN: Duration = Duration::from_millis(100);
+/// From the end of a drain's window to the force. What one read brought is still answered, and
+/// that may be sixty asks of up to 3 s, eight at a time.
+const DRAIN_GRACE: Duration = Duration::from_secs(25);
 /// Turns at one instant, past which the world spins.
 const TURNS_MAX: u32 = 20_000;
 /// Task switches given to asks in each round.
@@ -114,7 +116,7 @@ impl World {
     pub fn run(mut self) -> Result<Self, String> {
         let force_at = self.drain_at + self.window + DRAIN_GRACE;
         let (mut drained, mut forced) = (false, false);
-        while !forced {
+        while !(forced || drained && self.is_empty()) {
             let elapsed = self.clock.elapsed();
             if elapsed >= self.drain_at && !drained {
                 self.engine.drain(self.window);
@@ -132,8 +134,15 @@ impl World {
         Ok(self)
     }
 
+    /// Nobody is connected or will be.
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.engine.permits() == 0
+    }
+
     fn next_instant(&self, force_at: Duration) -> Instant {
         let now = self.clock.now();
+        let drains = self.clock.elapsed() >= self.drain_at;
+        let leap = now + if drains { LEAP_IN_DRAIN } else { LEAP };
         let clients = self.outcomes.iter().filter_map(|outcome| outcome.client.as_ref());
         let starts = self.waiting.iter().map(|(_, script, _)| self.clock.at(script.start));
         let stages = [self.drain_at, force_at].map(|after| self.clock.at(after));
@@ -144,7 +153,7 @@ impl World {
             .chain(stages)
             .filter(|at| *at > now)
             .min()
-            .map_or(now + TICK, |at| at.min(now + TICK))
+            .map_or(leap, |at| at.min(leap))
     }
 
     /// Lets everything happen that can happen at this instant.
@@ -155,7 +164,9 @@ impl World {
             let mut moved = self.connect();
             for (index, outcome) in self.outcomes.iter_mut().enumerate() {
                 if let Some(client) = &mut outcome.client {
-                    moved |= client.step(now).map_err(|what| format!("client {index}: {what}"))?;
+                    moved |= client
+                        .step(now)
+                        .map_err(|what| format!("client {index} {}: {what}", client.facts()))?;
                 }
             }
             self.runtime.block_on(async {
@@ -164,10 +175,11 @@ impl World {
                 }
             });
             moved |= self.engine.turn(now).map_err(|error| error.to_string())?;
-            self.note_ends();
             invariants::at_any_time(self)?;
+            // An ask that ends at once takes a round to be asked and one to be answered.
             quiet = if moved { 0 } else { quiet + 1 };
             if quiet == 3 {
+                self.note_ends();
                 return invariants::when_quiet(self);
             }
         }

@@ -1,15 +1,20 @@
 //! Worlds without number: a run of fresh seeds, and every seed that once found something.
 
+use std::num::NonZero;
 use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use weir_sim::world::World;
+
+/// Worlds in an ordinary run of the tests.
+const SEEDS: u64 = 200;
 
 /// Seeds that failed once and must not again, one a line; `#` begins a comment.
 const REGRESSIONS: &str = include_str!("../regressions.txt");
 
 /// A number from the environment of `make`, read at run time.
 fn from_environment(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
@@ -22,14 +27,23 @@ fn fault_of(seed: u64) -> Option<String> {
     }
 }
 
+/// Runs every seed, on as many threads as there are cores; each world has one of its own.
 fn check(seeds: impl Iterator<Item = u64>) {
-    let mut faults = 0;
-    for seed in seeds {
-        if let Some(what) = fault_of(seed) {
-            faults += 1;
-            eprintln!("seed {seed}: {what}\n    replay it: make sim SEED={seed}\n");
+    let seeds: Vec<_> = seeds.collect();
+    let (next, faults) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let run = || {
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Some(what) = fault_of(*seed) {
+                faults.fetch_add(1, Ordering::Relaxed);
+                eprintln!("seed {seed}: {what}\n    replay it: make sim SEED={seed}\n");
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        (0..threads).for_each(|_| drop(scope.spawn(run)));
+    });
+    let faults = faults.into_inner();
     assert_eq!(faults, 0, "worlds went wrong; add their seeds to tests/sim/regressions.txt");
 }
 
@@ -37,7 +51,7 @@ fn check(seeds: impl Iterator<Item = u64>) {
 fn every_world_of_the_seeds_holds() {
     match from_environment("WEIR_SEED") {
         Some(seed) => check(std::iter::once(seed)),
-        None => check(0..from_environment("WEIR_SEEDS").unwrap_or(200)),
+        None => check(0..from_environment("WEIR_SEEDS").unwrap_or(SEEDS)),
     }
 }
 
