@@ -116,6 +116,8 @@ const BUSY: f64 = 0.95;
 const UNDER_WAY_MAX: usize = 1024;
 const OPENING_MAX: usize = 128;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the server may take to close its side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long answers may still come in after the last message.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -155,6 +157,7 @@ fn run(args: &EchoArgs) -> Result<EchoReport> {
     let spent = span.end()?;
     let measured = std::mem::take(&mut exchange.measured);
     exchange.finish(&mut fleet)?;
+    exchange.close(&mut fleet)?;
     Ok(report(args, &exchange, &measured, seconds, &spent))
 }
 
@@ -251,6 +254,8 @@ struct Exchange {
     lanes: Vec<Lane>,
     /// Whether an answer releases the next message.
     closed_loop: bool,
+    /// Whether the connections are to end.
+    closing: bool,
     sent: u64,
     received: u64,
     errors: u64,
@@ -270,6 +275,7 @@ impl Exchange {
             message: filler.iter().copied().cycle().take(args.size as usize).collect(),
             lanes: (0..args.connections).map(|_| Lane::default()).collect(),
             closed_loop: args.rate.is_none(),
+            closing: false,
             sent: 0,
             received: 0,
             errors: 0,
@@ -313,6 +319,17 @@ impl Exchange {
         Ok(())
     }
 
+    /// Ends all connections as a polite peer does.
+    fn close(&mut self, fleet: &mut Fleet) -> Result<()> {
+        self.closing = true;
+        fleet.close_all(self);
+        let deadline = clock::now() + CLOSE_TIMEOUT;
+        while fleet.open_count() > 0 && clock::now() < deadline {
+            fleet.turn(Some(Duration::from_millis(50)), self).context("the closes")?;
+        }
+        Ok(())
+    }
+
     fn append(&mut self, index: usize, sent_at: Instant, out: &mut Vec<u8>) {
         let lane = &mut self.lanes[index];
         let number = lane.expected + lane.sent_at.len() as u64;
@@ -348,7 +365,7 @@ impl Load for Exchange {
 
     fn on_end(&mut self, index: usize, end: End) {
         // Before the first message, a refusal is reported by the opening.
-        if end != End::Refused {
+        if end != End::Refused && !self.closing {
             self.errors += 1;
         }
         self.errors += self.lanes[index].sent_at.drain(..).count() as u64;

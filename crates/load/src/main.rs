@@ -2,6 +2,7 @@
 //! speaks the same wires. It shares no code with weir, so that neither hides the other's mistakes.
 
 mod args;
+mod bench;
 mod clock;
 mod echo;
 mod fleet;
@@ -28,6 +29,8 @@ enum Command {
     Echo(echo::EchoArgs),
     /// Hold very many idle connections, measure what they cost and how they are closed
     Idle(idle::IdleArgs),
+    /// Measure weir beside its peers and print tables
+    Bench(bench::BenchArgs),
     /// A process of `idle`
     #[command(hide = true)]
     IdlePart(idle::PartArgs),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Echo(args) => echo::main(&args),
         Command::Idle(args) => idle::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::IdlePart(args) => idle::part_main(&args),
     };
     match outcome {

@@ -81,6 +81,8 @@ pub(crate) struct Cycle {
     pub(crate) bytes_per_connection_after_message: Option<i64>,
     /// The same after the rest.
     pub(crate) bytes_per_connection_after_rest: i64,
+    /// Memory after the rest, with all connections open.
+    pub(crate) resident_after_rest: u64,
     /// Right answers to the one message.
     pub(crate) right_answers: Option<u64>,
     /// The server's share of one processor during the rest.
@@ -172,6 +174,7 @@ fn open_and_rest(args: &IdleArgs, crew: &mut Crew, round: u8) -> Result<Cycle> {
         bytes_per_connection_open,
         bytes_per_connection_after_message: after_message,
         bytes_per_connection_after_rest: per_connection()?,
+        resident_after_rest: resident_bytes(pid)?,
         right_answers: message.map(|answer| answer.right),
         idle_share,
         pings: state.pings,

@@ -1,20 +1,25 @@
 //! Many client connections on one event loop: opened with bounded concurrency, read and written in
 //! turns. What is sent and what an answer means is decided by a [`Load`].
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+mod local;
+mod peer;
+
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use socket2::{Domain, Socket, Type};
 
 use crate::clock;
 use crate::wire::{self, Item, Wire};
+
+use self::peer::{Peer, Phase, check_upgrade};
+
+pub(crate) use self::local::{loopback_sources, raise_open_files};
 
 /// Where the connections of a fleet go.
 #[derive(Clone, Debug)]
@@ -74,29 +79,6 @@ const CODE_ABSENT: u16 = 1005;
 const SCRATCH_BYTES: usize = 256 * 1024;
 const EVENTS_PER_TURN: usize = 1024;
 const WATCHED: Token = Token(usize::MAX);
-/// The sample key and answer of RFC 6455, 1.3.
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Connecting,
-    Upgrading,
-    Open,
-}
-
-struct Peer {
-    stream: TcpStream,
-    phase: Phase,
-    /// The start of an item that is not whole yet.
-    inbox: Vec<u8>,
-    /// What the socket had no room for.
-    outbox: Vec<u8>,
-    close_sent: bool,
-    /// The code of the close that came in.
-    close_code: Option<u16>,
-}
-
 /// The connections and their event loop.
 pub(crate) struct Fleet {
     poll: Poll,
@@ -261,13 +243,10 @@ impl Fleet {
         let Peers { target, sources, slots, opening, .. } = &mut self.peers;
         let index = slots.len();
         let source = (!sources.is_empty()).then(|| sources[index % sources.len()]);
-        let mut stream = connect(target.address, source)?;
+        let mut peer = Peer::dial(target.address, source)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(index), interest)?;
-        let phase = Phase::Connecting;
-        let (inbox, outbox) = (Vec::new(), Vec::new());
-        let (close_sent, close_code) = (false, None);
-        slots.push(Some(Peer { stream, phase, inbox, outbox, close_sent, close_code }));
+        self.poll.registry().register(&mut peer.stream, Token(index), interest)?;
+        slots.push(Some(peer));
         *opening += 1;
         Ok(())
     }
@@ -383,92 +362,4 @@ impl Peers {
         // After a close, how the stream ends is of no interest.
         load.on_end(index, peer.close_code.map_or(end, End::Code));
     }
-}
-
-impl Peer {
-    fn on_connected(&mut self, target: &Target) -> io::Result<()> {
-        if target.wire != Wire::Ws {
-            self.phase = Phase::Open;
-            return Ok(());
-        }
-        self.phase = Phase::Upgrading;
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            target.path, target.address
-        );
-        self.write(request.as_bytes())
-    }
-
-    /// Writes `bytes`, and keeps for later what the socket has no room for.
-    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while self.outbox.is_empty() && !bytes.is_empty() {
-            match self.stream.write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.outbox.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.outbox.is_empty() {
-            return Ok(());
-        }
-        let bytes = std::mem::take(&mut self.outbox);
-        self.write(&bytes)
-    }
-
-    fn keep(&mut self, rest: &[u8]) -> Result<(), End> {
-        if rest.len() >= SCRATCH_BYTES {
-            return Err(End::Garbled);
-        }
-        self.inbox.extend_from_slice(rest);
-        Ok(())
-    }
-}
-
-fn check_upgrade(head: &[u8]) -> Result<(), End> {
-    let accepted = head.starts_with(b"HTTP/1.1 101 ")
-        && memchr::memmem::find(head, ACCEPT.as_bytes()).is_some();
-    if accepted { Ok(()) } else { Err(End::Refused) }
-}
-
-fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
-    }
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error)
-            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => bail!("cannot connect to {address}: {error}"),
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
-/// Local addresses enough for `count` connections to one loopback target, starting with
-/// 127.0.`block`.1; none if the target is elsewhere. Ports of connections closed a moment ago are not
-/// to be had again, so each round of many connections takes a block of its own.
-pub(crate) fn loopback_sources(target: SocketAddr, count: usize, block: u8) -> Vec<Ipv4Addr> {
-    const PER_SOURCE: usize = 5_000;
-    if count <= PER_SOURCE || !matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback()) {
-        return Vec::new();
-    }
-    let sources = count.div_ceil(PER_SOURCE).min(250) as u8;
-    (1..=sources).map(|host| Ipv4Addr::new(127, 0, block, host)).collect()
-}
-
-/// Raises this process's limit of open files as far as it goes, and returns it.
-pub(crate) fn raise_open_files() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let before = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
-    let now = setrlimit(Resource::Nofile, raised).map_or(before.current, |()| before.maximum);
-    now.unwrap_or(u64::MAX)
 }

@@ -1,0 +1,142 @@
+//! The servers of the comparison and how each is started. What they do is in `crates/load/peers`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use super::Settings;
+use crate::wire::Wire;
+
+/// A server to measure.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// Its name in tables.
+    pub(super) name: String,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+/// weir's addresses in `bench.toml`.
+const WEIR_LINES: SocketAddr = local(7601);
+const WEIR_HTTP: SocketAddr = local(7680);
+/// Its side port there.
+pub(super) const WEIR_OPS: SocketAddr = local(7660);
+/// Where every other server is told to listen.
+const PEER_PORT: u16 = 7690;
+
+const fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
+}
+
+impl Peer {
+    /// weir as it is measured, on one wire.
+    pub(super) fn weir(settings: &Settings, wire: Wire) -> Self {
+        let config = settings.config.display().to_string();
+        Self {
+            name: "weir".into(),
+            address: if wire == Wire::Ws { WEIR_HTTP } else { WEIR_LINES },
+            program: settings.weir.clone(),
+            arguments: vec!["--config".into(), config, "serve".into()],
+            environment: Vec::new(),
+        }
+    }
+
+    /// The same under another name, with settings from the environment.
+    pub(super) fn with(mut self, name: &str, environment: &[(&str, &str)]) -> Self {
+        self.name = name.into();
+        let owned = environment.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        self.environment.extend(owned);
+        self
+    }
+
+    /// Starts it; nothing of this process's environment that is weir's own gets through.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        for (key, _) in std::env::vars_os() {
+            if key.as_encoded_bytes().starts_with(b"WEIR_") {
+                command.env_remove(key);
+            }
+        }
+        command.args(&self.arguments);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+}
+
+/// Everybody who is compared on this wire, weir first.
+///
+/// # Errors
+/// When the program of one is missing.
+pub(super) fn on(wire: Wire, settings: &Settings) -> Result<Vec<Peer>> {
+    let rust = |name, program| rust_peer(settings, name, program);
+    let python = |name, file| python_peer(settings, name, file);
+    let all = match wire {
+        Wire::Lines | Wire::Length => vec![
+            rust("bare tokio", "tokio_lines"),
+            python("uvloop", "uvloop_lines.py"),
+            python("asyncio", "asyncio_lines.py"),
+        ],
+        Wire::Ws => vec![
+            rust("fastwebsockets", "fastwebsockets_echo"),
+            python("Python websockets", "websockets_echo.py"),
+        ],
+    };
+    let wanted = |peer: &Peer| {
+        settings.only.is_empty() || settings.only.iter().any(|part| peer.name.contains(part))
+    };
+    let weir = Peer::weir(settings, wire);
+    let peers: Vec<_> = std::iter::once(weir).chain(all.into_iter().filter(wanted)).collect();
+    for Peer { name, program, .. } in &peers {
+        ensure!(
+            program.is_file(),
+            "{name}: {} is not there (make bench builds it)",
+            program.display()
+        );
+    }
+    Ok(peers)
+}
+
+/// Makes the virtual environment of the Python peers unless it is there and complete.
+///
+/// # Errors
+/// When Python or a package cannot be had.
+pub(super) fn prepare_python(settings: &Settings) -> Result<()> {
+    let python = settings.venv.join("bin/python");
+    let complete = || succeeds(Command::new(&python).args(["-c", "import uvloop, websockets"]));
+    if python.exists() && complete() {
+        return Ok(());
+    }
+    eprintln!("making {}", settings.venv.display());
+    let mut make = Command::new("python3");
+    ensure!(succeeds(make.args(["-m", "venv"]).arg(&settings.venv)), "{make:?} failed");
+    let mut install = Command::new(&python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]);
+    install.arg(settings.peers.join("requirements.txt"));
+    ensure!(succeeds(&mut install), "{install:?} failed");
+    ensure!(complete(), "the packages in {} cannot be imported", settings.venv.display());
+    Ok(())
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(std::process::Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn rust_peer(settings: &Settings, name: &str, program: &str) -> Peer {
+    peer(name, settings.rust_peers.join(program), Vec::new())
+}
+
+fn python_peer(settings: &Settings, name: &str, file: &str) -> Peer {
+    let source = settings.peers.join(file).display().to_string();
+    peer(name, settings.venv.join("bin/python"), vec![source])
+}
+
+fn peer(name: &str, program: PathBuf, mut arguments: Vec<String>) -> Peer {
+    arguments.push(PEER_PORT.to_string());
+    let (name, address) = (name.to_owned(), local(PEER_PORT));
+    Peer { name, address, program, arguments, environment: Vec::new() }
+}
