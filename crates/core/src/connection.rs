@@ -68,6 +68,7 @@ pub(crate) struct Lent<'a> {
 }
 
 /// An open connection, small enough that tens of thousands rest in a table.
+#[expect(clippy::box_collection, reason = "8 bytes of the table in place of 24")]
 pub(crate) struct Connection<S> {
     socket: S,
     session: Box<dyn Session>,
@@ -313,11 +314,11 @@ impl<S: Transport> Connection<S> {
                     // A short read ends an edge, unless the peer's end lies behind it.
                     self.flags.readable = n == room || self.flags.hangup;
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.flags.readable = false,
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Fate::End(CloseReason::PeerReset),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.flags.readable = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Fate::End(CloseReason::PeerReset),
             }
         }
         self.received_bytes += read as u64;
@@ -352,6 +353,7 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Keeps what was not decoded; nothing of it when the connection is on its way out.
+    #[expect(clippy::box_collection, reason = "as it lies in the connection")]
     fn keep_rest(&mut self, rest: Option<Box<Vec<u8>>>, tail: &[u8]) {
         self.rest = match rest {
             _ if self.phase != Phase::Open => None,
@@ -604,14 +606,12 @@ impl<S: Transport> Connection<S> {
                         lent.actions.out.drain(..n);
                     }
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.flags.full = true,
-                    io::ErrorKind::Interrupted => {}
-                    _ => {
-                        lent.actions.out.clear();
-                        return Fate::End(CloseReason::PeerReset);
-                    }
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.flags.full = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    lent.actions.out.clear();
+                    return Fate::End(CloseReason::PeerReset);
+                }
             }
         }
         self.queue_and_shut(lent)

@@ -63,7 +63,12 @@ pub struct Ends {
 impl Ends {
     /// Keeps ends, and logs each as one line when `log` is on.
     pub fn new(log: bool) -> Self {
-        Self { ring: Mutex::new(VecDeque::new()), log, in_flight: AtomicU64::new(0), undelivered: AtomicU64::new(0) }
+        Self {
+            ring: Mutex::new(VecDeque::new()),
+            log,
+            in_flight: AtomicU64::new(0),
+            undelivered: AtomicU64::new(0),
+        }
     }
 
     /// A connection was closed by force while its peer was owed something.

@@ -116,11 +116,13 @@ async fn accept_batch(listener: &TcpListener, to: &mut impl Accepting) -> Batch 
             Err(errno) => errno.into(),
         };
         let kind = classify(&error);
-        match error.kind() {
-            io::ErrorKind::WouldBlock => return Batch::Empty,
-            io::ErrorKind::Interrupted => continue,
-            _ => to.failed(&error, kind),
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Batch::Empty;
         }
+        if error.kind() == io::ErrorKind::Interrupted {
+            continue;
+        }
+        to.failed(&error, kind);
         if kind != AcceptErrorKind::Peer {
             return Batch::Failed;
         }

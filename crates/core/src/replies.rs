@@ -38,8 +38,8 @@ impl Replies {
     /// The message that waits for `ticket`: its number on the connection.
     pub(crate) fn seq_of(&self, wanted: Ticket) -> Option<u64> {
         self.slots.iter().find_map(|slot| match slot {
-            Slot::Pending { ticket, seq, .. } if *ticket == wanted => Some(*seq),
-            _ => None,
+            Slot::Pending { ticket, seq, .. } => (*ticket == wanted).then_some(*seq),
+            Slot::Ready { .. } => None,
         })
     }
 

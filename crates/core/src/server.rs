@@ -27,7 +27,7 @@ use crate::limits::{Limits, Timeouts};
 use crate::listener::{self, Accepting, SocketOptions, accept_loop};
 use crate::metrics::{AcceptErrorKind, ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::MioPoll;
-use crate::refuse::{Refuser, RefusalForm};
+use crate::refuse::{RefusalForm, Refuser};
 use crate::service::Service;
 use crate::site::{Site, SiteWire};
 use crate::stage::Stage;
@@ -271,9 +271,11 @@ impl Plan {
                 Some(origins) => PathKind::WebSocket { origins: origins.clone() },
                 None => PathKind::Post,
             };
-            websockets.push(path.websocket.as_ref().map(|_| {
-                self.site(options, listener, SiteWire::WebSocket, &path.service)
-            }));
+            websockets.push(
+                path.websocket
+                    .as_ref()
+                    .map(|_| self.site(options, listener, SiteWire::WebSocket, &path.service)),
+            );
             served.push(HttpPath {
                 path: path.path.clone(),
                 kind,
@@ -315,7 +317,9 @@ impl Plan {
             for (path, websocket) in paths.iter().zip(&http.websockets) {
                 let cells = match websocket {
                     Some(site) => usize::from(self.sites[usize::from(*site)].cells),
-                    None => find_or_push(&mut self.labels, labels(&http.name, path.service.route())),
+                    None => {
+                        find_or_push(&mut self.labels, labels(&http.name, path.service.route()))
+                    }
                 };
                 http.cells.push(cells);
             }
@@ -360,8 +364,7 @@ impl Bound {
         let mut hands = Vec::with_capacity(self.settings.workers);
         let mut threads = Vec::with_capacity(self.settings.workers);
         for (index, beat) in beats.into_iter().enumerate().take(self.settings.workers) {
-            let (hand, thread) =
-                self.start_worker(index, lifeline, service, &ends, &stop, beat)?;
+            let (hand, thread) = self.start_worker(index, lifeline, service, &ends, &stop, beat)?;
             hands.push(hand);
             threads.push(thread);
         }
@@ -398,17 +401,16 @@ impl Bound {
         let asks = AskSpawner::new(service.clone(), lifeline.tasks.clone(), answers);
         let now = clock::now();
         let cells = self.metrics.worker(index);
-        let bench =
-            Bench::new(Arc::clone(&self.sites), Arc::clone(&cells), asks, self.settings.stages, now);
-        let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
-        let worker = Worker::new(
-            MioPoll::new()?,
-            bench,
-            mailbox,
-            Arc::clone(ends),
-            Arc::clone(&load),
+        let bench = Bench::new(
+            Arc::clone(&self.sites),
+            Arc::clone(&cells),
+            asks,
+            self.settings.stages,
             now,
         );
+        let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
+        let worker =
+            Worker::new(MioPoll::new()?, bench, mailbox, Arc::clone(ends), Arc::clone(&load), now);
         let http = Arc::new(HttpSide {
             listeners: Arc::clone(&self.http),
             asks: Asks::new(service.clone(), lifeline.tasks.clone()),
@@ -521,7 +523,15 @@ impl Accepting for Acceptor {
                 let socket = mio::net::TcpStream::from_std(socket);
                 let early = Vec::new();
                 let new = NewConnection {
-                    socket, site, id, peer, permit, record, early, request_id, accepted,
+                    socket,
+                    site,
+                    id,
+                    peer,
+                    permit,
+                    record,
+                    early,
+                    request_id,
+                    accepted,
                 };
                 hand.opens.send(new).await.is_ok()
             }

@@ -145,31 +145,28 @@ impl Site {
             }
             return;
         }
-        match reason {
-            CloseReason::Exit | CloseReason::PeerClosed => {}
-            CloseReason::Drained | CloseReason::Forced => {
-                if let Some(line) = &self.farewell {
-                    self.wire.encode(&[line], MessageKind::Text, out);
-                }
-            }
-            other => {
-                let text = format!("error: {}", self.text(other));
-                self.wire.encode(&[text.as_bytes()], MessageKind::Text, out);
-            }
+        if matches!(reason, CloseReason::Exit | CloseReason::PeerClosed) {
+            return;
         }
+        if matches!(reason, CloseReason::Drained | CloseReason::Forced) {
+            if let Some(line) = &self.farewell {
+                self.wire.encode(&[line], MessageKind::Text, out);
+            }
+            return;
+        }
+        let text = format!("error: {}", self.text(reason));
+        self.wire.encode(&[text.as_bytes()], MessageKind::Text, out);
     }
 
     /// The text of a reason, with the number of the limit where there is one.
     fn text(&self, reason: CloseReason) -> String {
-        let fixed = reason.text();
-        match reason {
-            CloseReason::MessageTooBig => {
-                format!("{fixed} = {} bytes", self.limits.message_bytes_max)
-            }
-            CloseReason::SlowConsumer => {
-                format!("{fixed} = {} bytes", self.limits.outbox_bytes_max)
-            }
-            _ => fixed.to_owned(),
+        let text = reason.text();
+        if reason == CloseReason::MessageTooBig {
+            return format!("{text} = {} bytes", self.limits.message_bytes_max);
         }
+        if reason == CloseReason::SlowConsumer {
+            return format!("{text} = {} bytes", self.limits.outbox_bytes_max);
+        }
+        text.to_owned()
     }
 }

@@ -163,10 +163,9 @@ impl<P: Poll> Worker<P> {
         if self.woken.is_some() {
             return TaskPoll::Ready(());
         }
-        self.woken = match self.mailbox.control.poll_recv(cx) {
-            TaskPoll::Ready(Some(control)) => Some(Woken::Control(control)),
-            _ => None,
-        };
+        if let TaskPoll::Ready(Some(control)) = self.mailbox.control.poll_recv(cx) {
+            self.woken = Some(Woken::Control(control));
+        }
         if self.woken.is_none()
             && let TaskPoll::Ready(Some(answered)) = self.mailbox.answers.poll_recv(cx)
         {

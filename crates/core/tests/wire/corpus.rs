@@ -39,6 +39,11 @@ fn the_saved_requests_hold() {
     replay("http_gate", fuzz::http_gate);
 }
 
+#[test]
+fn the_saved_scripts_hold() {
+    replay("session_script", fuzz::session_script);
+}
+
 /// Bytes among which the ones that mean something to a wire are frequent.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![
@@ -47,6 +52,27 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         2 => prop::sample::select([0, 1, 2, 0x80, 0x81, 0x82, 0x88, 0x89, 0xfe, 0xff].as_slice()),
     ];
     prop::collection::vec(byte, 0..200)
+}
+
+/// Commands, with messages that mean something among what is sent.
+fn script() -> impl Strategy<Value = Vec<u8>> {
+    let command = (0..10_u8, 0..4_u8, any::<u8>()).prop_map(|(what, whom, size)| {
+        let size = if what == 1 || what == 2 { 0 } else { size };
+        vec![what, whom, size]
+    });
+    let line = prop::sample::select(b"abnpqxyz".as_slice());
+    let lines = prop::collection::vec(line, 1..20).prop_map(|first| {
+        let mut sent = vec![1, 0, (first.len() * 2) as u8];
+        sent.extend(first.into_iter().flat_map(|byte| [byte, b'\n']));
+        sent
+    });
+    let connect = (0..4_u8, any::<u8>()).prop_map(|(whom, size)| vec![0, whom, size]);
+    let sent = (1..4_u8, bytes())
+        .prop_map(|(whom, bytes)| [vec![1, whom, bytes.len() as u8], bytes].concat());
+    let step = prop_oneof![2 => command, 2 => lines, 2 => sent, 1 => connect];
+    let start = Just(vec![0, 0, 240, 0, 1, 241, 0, 2, 242]);
+    (start, prop::collection::vec(step, 0..40))
+        .prop_map(|(start, steps)| [start, steps.concat()].concat())
 }
 
 proptest! {
@@ -65,5 +91,10 @@ proptest! {
     #[test]
     fn any_bytes_hold_as_frames(data in bytes()) {
         fuzz::websocket(&data);
+    }
+
+    #[test]
+    fn any_script_holds(data in script()) {
+        fuzz::session_script(&data);
     }
 }
