@@ -206,7 +206,10 @@ mod tests {
                 }
                 Step::Skip { taken } => at += taken,
                 Step::More { .. } => break,
-                other => panic!("not a step of lines: {other:?}"),
+                other @ (Step::Gathered { .. }
+                | Step::Ping { .. }
+                | Step::Pong { .. }
+                | Step::Close { .. }) => panic!("not a step of lines: {other:?}"),
             }
         }
         messages

@@ -298,14 +298,14 @@ fn walk(registers: &Registers, stack: &mut [usize; DEPTH_MAX]) -> usize {
     stack[0] = registers.program_counter;
     let mut window = Window::new();
     let (mut frame, mut floor) = (registers.frame_pointer, registers.stack_pointer);
-    for depth in 1..DEPTH_MAX {
+    for (depth, slot) in stack.iter_mut().enumerate().skip(1) {
         if frame < floor || frame - floor > FRAME_BYTES_MAX || !frame.is_multiple_of(16) {
             return depth;
         }
         match window.pair(frame) {
             // Inside the call, not behind it.
             Some((outer, return_address)) if return_address > 1 => {
-                stack[depth] = return_address - 1;
+                *slot = return_address - 1;
                 floor = frame + 16;
                 frame = outer;
             }
