@@ -21,16 +21,26 @@ pub(super) fn of_this_process() -> Vec<Mapping> {
     std::fs::read_to_string("/proc/self/maps").map(|maps| parse(&maps)).unwrap_or_default()
 }
 
+/// The name of a file as it was before it was removed or replaced, as an update does.
+pub(super) fn present(file: &str) -> &str {
+    file.strip_suffix(" (deleted)").unwrap_or(file)
+}
+
 /// Lines are `start-end perms offset device inode file`.
 fn parse(maps: &str) -> Vec<Mapping> {
     let line = |line: &str| {
-        let mut fields = line.split_ascii_whitespace();
+        let mut fields = line.splitn(6, ' ');
         let (start, end) = fields.next()?.split_once('-')?;
         let runs = fields.next()?.contains('x');
         let offset = fields.next()?;
-        let file = fields.nth(2)?.to_owned();
+        let file = present(fields.nth(2)?.trim_start()).to_owned();
         let hex = |digits| u64::from_str_radix(digits, 16).ok();
-        runs.then_some(Mapping { start: hex(start)?, end: hex(end)?, offset: hex(offset)?, file })
+        (runs && !file.is_empty()).then_some(Mapping {
+            start: hex(start)?,
+            end: hex(end)?,
+            offset: hex(offset)?,
+            file,
+        })
     };
     maps.lines().filter_map(line).collect()
 }
@@ -46,11 +56,13 @@ mod tests {
 55d0c0a40000-55d0c0b00000 r-xp 00040000 fe:00 1234                       /usr/bin/weir\n\
 55d0c1a40000-55d0c1b00000 rw-p 00000000 00:00 0                          [heap]\n\
 7f0000000000-7f0000001000 r-xp 00000000 00:00 0 \n\
-7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0                          [vdso]\n";
+7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0                          [vdso]\n\
+7fff00000000-7fff00002000 r-xp 00000000 fe:00 99 /opt/my app/weir (deleted)\n";
         let mappings = parse(maps);
-        assert_eq!(mappings.len(), 2);
+        assert_eq!(mappings.len(), 3);
         assert_eq!(mappings[0].offset, 0x40000);
         assert_eq!(mappings[0].short_name(), "weir");
         assert_eq!(mappings[1].short_name(), "vdso");
+        assert_eq!(mappings[2].file, "/opt/my app/weir");
     }
 }

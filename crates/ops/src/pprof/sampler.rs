@@ -6,8 +6,8 @@
 //! that the function which runs is missing from every stack and its time counts as its caller's;
 //! see docs/decisions/cpu-sampler.md.
 //!
-//! The walk needs frame pointers (`.cargo/config.toml`). It starts at the program counter, so the
-//! running function is always there; for a function of libc, which keeps no frame pointer, its
+//! The walk needs frame pointers (`.cargo/config.toml`). It starts at the program counter, so that
+//! the running function is always there; of a function of libc, which keeps no frame pointer, the
 //! caller may be missing.
 
 #![expect(unsafe_code, reason = "a signal handler, its timer, and the registers it is given")]
@@ -94,8 +94,8 @@ impl Sampler {
             return Err(SamplerError::Platform);
         }
         PROCESS.store(std::process::id().cast_signed(), Ordering::Relaxed);
-        let here = [0_usize; 2];
-        if Window::new().read(here.as_ptr() as usize).is_none() {
+        let here = [0_u8; WORD];
+        if read_memory(here.as_ptr() as usize, &mut [0; WORD]).is_none() {
             return Err(SamplerError::Memory(io::Error::last_os_error()));
         }
         let arena = Box::into_raw(Box::new(Arena::for_samples(hz, seconds)));
@@ -295,67 +295,96 @@ impl Registers {
 /// Follows the frame pointers outwards; returns how many addresses it wrote. A frame is two words,
 /// the outer frame's pointer and the return address, 16-aligned, each further out than the last.
 fn walk(registers: &Registers, stack: &mut [usize; DEPTH_MAX]) -> usize {
-    stack[0] = registers.program_counter;
     let mut window = Window::new();
-    let (mut frame, mut floor) = (registers.frame_pointer, registers.stack_pointer);
-    for (depth, slot) in stack.iter_mut().enumerate().skip(1) {
-        if frame < floor || frame - floor > FRAME_BYTES_MAX || !frame.is_multiple_of(16) {
-            return depth;
-        }
-        match window.pair(frame) {
-            // Inside the call, not behind it.
-            Some((outer, return_address)) if return_address > 1 => {
-                *slot = return_address - 1;
-                floor = frame + 16;
-                frame = outer;
-            }
-            Some(_) | None => return depth,
-        }
+    stack[0] = registers.program_counter;
+    let mut depth = 1;
+    if let Some(return_address) = frameless_return(registers, &mut window) {
+        stack[depth] = return_address - 1;
+        depth += 1;
     }
-    DEPTH_MAX
+    let (mut frame, mut floor) = (registers.frame_pointer, registers.stack_pointer);
+    while depth < DEPTH_MAX {
+        if frame < floor || frame - floor > FRAME_BYTES_MAX || !frame.is_multiple_of(16) {
+            break;
+        }
+        let (Some(outer), Some(return_address @ 1..)) =
+            (window.word(frame), window.word(frame + WORD))
+        else {
+            break;
+        };
+        stack[depth] = return_address - 1; // inside the call, not behind it
+        depth += 1;
+        floor = frame + 2 * WORD;
+        frame = outer;
+    }
+    depth
 }
 
-const WINDOW_WORDS: usize = 128;
+/// The return address of a function that was interrupted before it made its frame or after it
+/// undid it, when the frame pointer is its caller's: small functions are often met there.
+#[cfg(target_arch = "x86_64")]
+fn frameless_return(registers: &Registers, window: &mut Window) -> Option<usize> {
+    const PUSH_RBP: u8 = 0x55;
+    const MOV_RBP_RSP: [u8; 3] = [0x48, 0x89, 0xe5];
+    const RET: u8 = 0xc3;
+    let mut code = [0; 4];
+    let start = registers.program_counter.checked_sub(1)?;
+    if read_memory(start, &mut code)? < code.len() {
+        return None;
+    }
+    let slot = match code {
+        [_, PUSH_RBP | RET, ..] => registers.stack_pointer,
+        [PUSH_RBP, rest @ ..] if rest == MOV_RBP_RSP => registers.stack_pointer + WORD,
+        _ => return None,
+    };
+    window.word(slot).filter(|address| *address > 0)
+}
 
-/// A piece of this process's memory, copied by the kernel, which answers an address that is not
-/// mapped with an error where a load would end the process.
+/// The return address is in a register as long as it is not in a frame; whether it is cannot be
+/// told from here.
+#[cfg(not(target_arch = "x86_64"))]
+fn frameless_return(_registers: &Registers, _window: &mut Window) -> Option<usize> {
+    None
+}
+
+const WORD: usize = size_of::<usize>();
+
+/// A piece of the stack, copied. Reading word by word would be a system call each.
 struct Window {
     start: usize,
-    words: [usize; WINDOW_WORDS],
+    bytes: [u8; 1024],
     len: usize,
 }
 
 impl Window {
     fn new() -> Self {
-        Self { start: 0, words: [0; WINDOW_WORDS], len: 0 }
+        Self { start: 0, bytes: [0; 1024], len: 0 }
     }
 
-    /// The two words at `at`, which is 16-aligned.
-    fn pair(&mut self, at: usize) -> Option<(usize, usize)> {
-        let known = |window: &Self| {
-            let index = at.checked_sub(window.start)? / size_of::<usize>();
-            (index + 1 < window.len).then(|| (window.words[index], window.words[index + 1]))
-        };
-        known(self).or_else(|| {
-            self.read(at)?;
-            known(self)
-        })
+    /// The word at `at`.
+    fn word(&mut self, at: usize) -> Option<usize> {
+        if at < self.start || at.checked_add(WORD)? > self.start + self.len {
+            self.start = at;
+            self.len = read_memory(at, &mut self.bytes)?;
+        }
+        let place = at - self.start;
+        let bytes = self.bytes[..self.len].get(place..place + WORD)?;
+        bytes.try_into().ok().map(usize::from_ne_bytes)
     }
+}
 
-    /// Copies from `at` as far as the window and the page go.
-    fn read(&mut self, at: usize) -> Option<()> {
-        const PAGE: usize = 4096;
-        let bytes = size_of_val(&self.words).min(PAGE - at % PAGE);
-        let local = libc::iovec { iov_base: self.words.as_mut_ptr().cast(), iov_len: bytes };
-        let remote = libc::iovec { iov_base: at as *mut c_void, iov_len: bytes };
-        // SAFETY: writes at most `bytes` to `words`, which are that many; reads by the kernel.
-        let read = unsafe {
-            libc::process_vm_readv(PROCESS.load(Ordering::Relaxed), &local, 1, &remote, 1, 0)
-        };
-        self.start = at;
-        self.len = usize::try_from(read).ok()? / size_of::<usize>();
-        Some(())
-    }
+/// Copies this process's memory from `at`, as far as `into` and the page go; returns how much. The
+/// kernel copies, and answers an address that is not mapped with an error, where a load would end
+/// the process.
+fn read_memory(at: usize, into: &mut [u8]) -> Option<usize> {
+    const PAGE: usize = 4096;
+    let length = into.len().min(PAGE - at % PAGE);
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: length };
+    let remote = libc::iovec { iov_base: at as *mut c_void, iov_len: length };
+    let process = PROCESS.load(Ordering::Relaxed);
+    // SAFETY: writes at most `length` bytes to `into`, which has as many; the kernel reads.
+    let read = unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) };
+    usize::try_from(read).ok()
 }
 
 fn handle_ticks() -> io::Result<()> {
@@ -397,4 +426,63 @@ fn cpu_time_of_process() -> Duration {
 
 fn checked(result: c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    #[test]
+    fn samples_come_back_counted_and_those_without_room_are_counted_too() {
+        let arena = Arena::with_words(9);
+        arena.push(7, &[1, 2]);
+        arena.push(7, &[1, 2]);
+        arena.push(8, &[1]);
+        arena.push(9, &[1, 2]);
+        let stacks = arena.stacks();
+        assert_eq!(stacks.len(), 2);
+        assert_eq!((stacks[&(7, vec![1, 2])], stacks[&(8, vec![1])]), (2, 1));
+        assert_eq!(arena.lost.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_told_and_not_touched() {
+        PROCESS.store(std::process::id().cast_signed(), Ordering::Relaxed);
+        let here = [17_usize, 18];
+        let at = here.as_ptr() as usize;
+        let mut window = Window::new();
+        assert_eq!((window.word(at), window.word(at + WORD)), (Some(17), Some(18)));
+        for nowhere in [0, 8, 4096, usize::MAX - 7, usize::MAX] {
+            assert_eq!(Window::new().word(nowhere), None, "{nowhere:#x}");
+        }
+    }
+
+    #[test]
+    fn a_walk_ends_where_the_frames_do() {
+        PROCESS.store(std::process::id().cast_signed(), Ordering::Relaxed);
+        #[repr(align(16))]
+        struct Frames([usize; 6]);
+        let mut frames = Frames([0; 6]);
+        let base = frames.0.as_ptr() as usize;
+        let walked = |frames: &Frames, frame_pointer: usize| {
+            black_box(frames);
+            let registers = Registers { program_counter: 0x10, stack_pointer: base, frame_pointer };
+            let mut stack = [0; DEPTH_MAX];
+            let depth = walk(&registers, &mut stack);
+            stack[..depth].to_vec()
+        };
+        frames.0 = [base + 16, 0x21, base + 32, 0x31, 0, 0x41];
+        assert_eq!(walked(&frames, base), [0x10, 0x20, 0x30, 0x40]);
+        frames.0 = [base, 0x21, 0, 0, 0, 0];
+        assert_eq!(walked(&frames, base), [0x10, 0x20], "a circle");
+        frames.0 = [base + 24, 0x21, 0, 0, 0, 0];
+        assert_eq!(walked(&frames, base), [0x10, 0x20], "out of line");
+        frames.0 = [usize::MAX - 15, 0x21, 0, 0, 0, 0];
+        assert_eq!(walked(&frames, base), [0x10, 0x20], "far away");
+        frames.0 = [base + 16, 0, 0, 0, 0, 0];
+        assert_eq!(walked(&frames, base), [0x10], "no return address");
+        assert_eq!(walked(&frames, 0), [0x10], "no frame pointer");
+    }
 }

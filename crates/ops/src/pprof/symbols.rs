@@ -2,6 +2,10 @@
 //! anew for each profile and given back, since it takes tens of megabytes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+
+use object::read::ReadCache;
+use object::{Object, ObjectSegment};
 
 use super::mappings::{self, Mapping};
 
@@ -29,10 +33,13 @@ impl Symbols {
     /// tables, the others microseconds each.
     pub(super) fn resolve(addresses: BTreeSet<usize>) -> Self {
         let mappings = mappings::of_this_process();
+        let full_names = full_names(&addresses, &mappings);
         let resolved = addresses.into_iter().map(|address| {
             let mut symbols = functions_at(address);
-            if symbols.is_empty() {
-                symbols.push(nameless(address, &mappings));
+            match (symbols.last_mut(), full_names.get(&address)) {
+                (Some(outermost), Some(mangled)) => outermost.rename(mangled),
+                (Some(_), None) => {}
+                (None, _) => symbols.push(nameless(address, &mappings)),
             }
             (address, symbols)
         });
@@ -51,6 +58,48 @@ impl Symbols {
     pub(super) fn mappings(&self) -> &[Mapping] {
         &self.mappings
     }
+}
+
+impl Symbol {
+    fn rename(&mut self, mangled: &str) {
+        self.name = format!("{:#}", rustc_demangle::demangle(mangled));
+        self.system_name = mangled.to_owned();
+    }
+}
+
+/// The names in the symbol table of this program. Line tables name a function without its path,
+/// and `turn` alone says little; the table has the path, of functions that were not inlined.
+fn full_names(addresses: &BTreeSet<usize>, mappings: &[Mapping]) -> HashMap<usize, String> {
+    read_full_names(addresses, mappings).unwrap_or_default() // a stripped program has none
+}
+
+fn read_full_names(
+    addresses: &BTreeSet<usize>,
+    mappings: &[Mapping],
+) -> Option<HashMap<usize, String>> {
+    let link = std::fs::read_link("/proc/self/exe").ok()?;
+    let file = mappings::present(link.to_str()?);
+    let program: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.file == file).collect();
+    let cache = ReadCache::new(File::open("/proc/self/exe").ok()?);
+    let object = object::File::parse(&cache).ok()?;
+    let names = object.symbol_map();
+    let segments: Vec<(u64, u64, u64)> = object
+        .segments()
+        .map(|segment| (segment.file_range().0, segment.file_range().1, segment.address()))
+        .collect();
+    // From where it is mapped to its place in the file, and from there to where it was linked.
+    let linked = |address: u64| {
+        let mapping = program.iter().find(|m| (m.start..m.end).contains(&address))?;
+        let place = address - mapping.start + mapping.offset;
+        let (start, _, linked) =
+            segments.iter().find(|(start, length, _)| (*start..start + length).contains(&place))?;
+        Some(place - start + linked)
+    };
+    let name = |address: &usize| {
+        let name = names.containing(linked(*address as u64)?)?.name().to_owned();
+        Some((*address, name))
+    };
+    Some(addresses.iter().filter_map(name).collect())
 }
 
 fn functions_at(address: usize) -> Vec<Symbol> {

@@ -19,12 +19,12 @@ use weir_ops::{
 };
 
 /// The clock of tests.
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// A running side port. It stops when dropped.
-pub struct Side {
+pub(crate) struct Side {
     pub address: SocketAddr,
     pub health: Arc<Health>,
     pub filter: Arc<Filter>,
@@ -41,12 +41,12 @@ impl Drop for Side {
 }
 
 /// A side port with the defaults.
-pub fn start() -> Side {
+pub(crate) fn start() -> Side {
     start_with(|_, _| {})
 }
 
 /// A side port on any free port of loopback, after `change`.
-pub fn start_with(change: impl FnOnce(&mut OpsOptions, &mut OpsState)) -> Side {
+pub(crate) fn start_with(change: impl FnOnce(&mut OpsOptions, &mut OpsState)) -> Side {
     let health = Health::new(Duration::from_secs(10), now());
     let filter = Arc::new(Filter(Mutex::new("info".to_owned())));
     let drains = Arc::new(AtomicUsize::new(0));
@@ -71,7 +71,7 @@ pub fn start_with(change: impl FnOnce(&mut OpsOptions, &mut OpsState)) -> Side {
 }
 
 /// A filter that is any text without "==".
-pub struct Filter(Mutex<String>);
+pub(crate) struct Filter(Mutex<String>);
 
 impl LogControl for Filter {
     fn filter(&self) -> String {
@@ -88,7 +88,7 @@ impl LogControl for Filter {
 }
 
 /// Three connections with the ids 1 to 3, told after a while.
-pub struct View {
+pub(crate) struct View {
     pub delay: Duration,
 }
 
@@ -129,22 +129,22 @@ fn connection(id: u64) -> LiveConnection {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", self.text()))
     }
 
-    pub fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let line = |line: &str| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
@@ -154,11 +154,11 @@ impl Reply {
 }
 
 impl Side {
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         self.ask("GET", path, "Host: localhost\r\n", b"")
     }
 
-    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
         let mut stream = self.connect();
         let length = body.len();
         let head = format!(
@@ -169,7 +169,7 @@ impl Side {
         read(&mut stream)
     }
 
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a read timeout");
         stream
@@ -177,7 +177,7 @@ impl Side {
 }
 
 /// Reads to the end of the stream.
-pub fn read(stream: &mut TcpStream) -> Reply {
+pub(crate) fn read(stream: &mut TcpStream) -> Reply {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("an answer and an end");
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
@@ -187,7 +187,7 @@ pub fn read(stream: &mut TcpStream) -> Reply {
 }
 
 /// Waits until `done`, at most ten seconds.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = now() + Duration::from_secs(10);
     while !done() {
         assert!(now() < deadline, "{what} did not happen");
