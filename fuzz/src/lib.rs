@@ -9,6 +9,7 @@
 pub mod feed;
 mod gate;
 mod model;
+mod session;
 
 use weir_core::service::MessageKind;
 use weir_core::wire::websocket::encode::{self, Opcode};
@@ -16,6 +17,7 @@ use weir_core::wire::{FrameError, length, lines, websocket};
 
 use self::feed::{Event, Reads, feed};
 pub use self::gate::http_gate;
+pub use self::session::session_script;
 
 /// Every prefix, for the choice of one.
 pub const PREFIXES: [length::Prefix; 7] = [
