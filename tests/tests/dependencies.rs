@@ -3,11 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use weir_tests::tools::repository;
 
-fn metadata() -> Value {
+/// Asked once: cargo may wait for another cargo's lock each time.
+fn metadata() -> &'static Value {
+    static METADATA: LazyLock<Value> = LazyLock::new(ask_cargo);
+    &METADATA
+}
+
+fn ask_cargo() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--locked"])
@@ -29,8 +36,8 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 /// What each of our crates names in `[dependencies]` and `[build-dependencies]`.
 fn named() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata();
-    let members = list(&metadata, "workspace_members");
-    let ours = list(&metadata, "packages").iter().filter(|p| members.contains(&p["id"]));
+    let members = list(metadata, "workspace_members");
+    let ours = list(metadata, "packages").iter().filter(|p| members.contains(&p["id"]));
     ours.map(|package| {
         let dependencies = list(package, "dependencies").iter().filter(|d| d["kind"] != "dev");
         let names = dependencies.map(|dependency| text(dependency, "name").to_owned());
@@ -108,7 +115,7 @@ fn must_be_single(name: &str) -> bool {
 fn shared_crates_are_in_the_tree_once() {
     let metadata = metadata();
     let mut versions = BTreeMap::<&str, BTreeSet<&str>>::new();
-    for package in list(&metadata, "packages") {
+    for package in list(metadata, "packages") {
         versions.entry(text(package, "name")).or_default().insert(text(package, "version"));
     }
     for (name, versions) in versions {
@@ -191,7 +198,7 @@ fn an_expression_is_met_by_its_words() {
 #[test]
 fn every_licence_in_the_tree_is_on_the_list() {
     let metadata = metadata();
-    let refused = list(&metadata, "packages")
+    let refused = list(metadata, "packages")
         .iter()
         .filter(|package| !package["license"].as_str().is_some_and(is_allowed))
         .map(|package| format!("{} {}", text(package, "name"), package["license"]))
@@ -202,8 +209,8 @@ fn every_licence_in_the_tree_is_on_the_list() {
 #[test]
 fn every_crate_of_ours_says_its_licence_and_takes_the_workspace_lints() {
     let metadata = metadata();
-    let members = list(&metadata, "workspace_members");
-    for package in list(&metadata, "packages").iter().filter(|p| members.contains(&p["id"])) {
+    let members = list(metadata, "workspace_members");
+    for package in list(metadata, "packages").iter().filter(|p| members.contains(&p["id"])) {
         assert_eq!(text(package, "license"), "MIT OR Apache-2.0");
         let manifest = std::fs::read_to_string(text(package, "manifest_path")).expect("readable");
         assert!(manifest.contains("[lints]\nworkspace = true"), "{}", package["name"]);

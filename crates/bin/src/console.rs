@@ -50,8 +50,9 @@ fn engine_query(query: ConnectionsQuery) -> view::Query {
         age_min: query.age_min,
         outbox_bytes_min: usize::try_from(query.outbox_bytes_min).unwrap_or(usize::MAX),
         sort: match query.sort {
-            Sort::Id => view::Sort::Id,
-            Sort::Age => view::Sort::Age,
+            // Ids are given in the order of accepts, so that the smallest is the oldest. An age would
+            // have moved by the next page.
+            Sort::Id | Sort::Age => view::Sort::Id,
             Sort::OutboxBytes => view::Sort::OutboxBytes,
             Sort::ReceivedBytes => view::Sort::ReceivedBytes,
             Sort::SentBytes => view::Sort::SentBytes,
