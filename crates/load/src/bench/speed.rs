@@ -33,7 +33,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     peers::prepare_python(settings)?;
     let rounds = settings.rounds(ROUNDS);
     println!("# Server processor time a message\n");
-    println!("{}; 128-byte messages; {rounds} runs each.", machine());
+    println!("{}; 128-byte messages; runs of each: {rounds}.", machine());
     println!("Median [least, most] in µs, user and system. In brackets: weir's share of it.");
     println!(
         "`*`: something else took processor time in a run; `c`: the generator was the limit.\n"
