@@ -17,8 +17,10 @@ check: ## Format, lints, licences, crate arrows
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --test dependencies
 
-bench: ## Compare CPU time a message with the peer servers (release build, takes minutes)
-	cargo run --release -p weir-load -- bench
+bench: ## Compare CPU time a message with the peer servers, minutes (BENCH=looking, scale, --quick)
+	cargo build --release -p weir -p weir-load
+	cargo build --release --manifest-path crates/load/peers/rust/Cargo.toml --target-dir target/peers
+	target/release/weir-load bench $(BENCH)
 
 fuzz: ## Fuzz every wire for FUZZ_SECONDS in all (default 1800)
 	tests/setup/fuzz.sh $${FUZZ_SECONDS:-1800}

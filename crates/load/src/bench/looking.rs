@@ -35,7 +35,7 @@ const OFF: [(&str, &str); 3] = [
 pub(super) fn run(settings: &Settings) -> Result<()> {
     let rounds = settings.rounds(ROUNDS);
     println!("# What it costs to look\n");
-    println!("{}; 128-byte messages; {rounds} rounds of on, off, on again.", machine());
+    println!("{}; 128-byte messages; rounds of on, off, on again: {rounds}.", machine());
     println!("Server processor time a message in µs, median [least, most].");
     println!("`on / off` and `on / on` are of runs next to each other; the second is the noise.\n");
     let (mut all, mut rows, mut targets) = (Vec::new(), Vec::new(), Vec::new());

@@ -16,6 +16,7 @@ use crate::wire::Wire;
 
 const CONNECTIONS: usize = 19_000;
 const CYCLES: u8 = 3;
+const SETTLE: Duration = Duration::from_secs(2);
 const HOLD: Duration = Duration::from_secs(60);
 /// More than weir's own stages of a stop add up to.
 const CLOSED_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,6 +77,7 @@ fn plan(settings: &Settings, wire: Wire, weir: &Peer, server_pid: u32) -> IdleAr
         connections: settings.connections.first().copied().unwrap_or(default),
         server_pid,
         hold: settings.duration.unwrap_or(if quick { Duration::from_secs(1) } else { HOLD }),
+        settle: SETTLE,
         one_message: true,
         cycles: if quick { 2 } else { CYCLES },
         until_closed: Some(CLOSED_TIMEOUT),
@@ -95,7 +97,7 @@ fn cycles(report: &IdleReport) -> String {
         "resident MiB before",
         "answers",
         "idle CPU %",
-        "pings",
+        "heartbeats",
         "lost",
     ];
     let rows: Vec<_> = (1..)
@@ -113,7 +115,7 @@ fn cycles(report: &IdleReport) -> String {
                 format!("{:.1}", cycle.resident_before as f64 / f64::from(1 << 20)),
                 optional(cycle.right_answers.map(u64::cast_signed)),
                 format!("{:.2}", cycle.idle_share * 100.0),
-                cycle.pings.to_string(),
+                (cycle.pings + cycle.unasked).to_string(),
                 format!("{:?}", cycle.lost),
             ]
         })

@@ -37,6 +37,9 @@ pub(crate) struct IdleArgs {
     /// Rest before the memory is looked at again
     #[arg(long, default_value = "60s", value_parser = parse_duration)]
     pub(crate) hold: Duration,
+    /// Time for the server to finish opening or closing before its memory is looked at
+    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    pub(crate) settle: Duration,
     /// Send one message on each connection before the rest
     #[arg(long)]
     pub(crate) one_message: bool,
@@ -89,6 +92,8 @@ pub(crate) struct Cycle {
     pub(crate) idle_share: f64,
     /// Pings that came during the cycle.
     pub(crate) pings: u64,
+    /// Messages that came during the rest without being asked for, such as heartbeat lines.
+    pub(crate) unasked: u64,
     /// Connections that ended before they were asked to.
     pub(crate) lost: BTreeMap<String, u64>,
     /// Memory after all are closed; absent when the server ended.
@@ -112,9 +117,6 @@ pub(crate) struct Closing {
     pub(crate) left_open: usize,
 }
 
-/// Time for the server to finish what it does after opening or closing, before it is looked at.
-const SETTLE: Duration = Duration::from_secs(2);
-
 /// Runs and prints the report as one JSON object.
 ///
 /// # Errors
@@ -137,7 +139,7 @@ pub(crate) fn run(args: &IdleArgs, mut at_rest: impl FnMut() -> Result<()>) -> R
         at_rest()?;
         if round + 1 < args.cycles || args.until_closed.is_none() {
             crew.order(Order::Close)?;
-            sleep(SETTLE);
+            sleep(args.settle);
             cycle.resident_after = Some(resident_bytes(args.server_pid)?);
         }
         cycles.push(cycle);
@@ -152,7 +154,7 @@ fn open_and_rest(args: &IdleArgs, crew: &mut Crew, round: u8) -> Result<Cycle> {
     let before = ProcessorTime::of(pid)?;
     let opening = crew.open(round)?;
     ensure!(opening.open > 0, "no connection was opened: {:?}", opening.ends);
-    sleep(SETTLE);
+    sleep(args.settle);
     let spent = ProcessorTime::of(pid)? - before;
     let per_connection = || -> Result<i64> {
         let more = resident_bytes(pid)?.cast_signed() - resident_before.cast_signed();
@@ -178,6 +180,7 @@ fn open_and_rest(args: &IdleArgs, crew: &mut Crew, round: u8) -> Result<Cycle> {
         right_answers: message.map(|answer| answer.right),
         idle_share,
         pings: state.pings,
+        unasked: state.other,
         lost,
         resident_after: None,
     })
