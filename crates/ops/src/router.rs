@@ -282,7 +282,9 @@ fn index(headers: &HeaderMap) -> Reply {
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/html"));
     if !html {
-        let line = |route: &Route| format!("{:<5}{:<24}{}\n", route.method, route.path, route.what);
+        let line = |route: &Route| {
+            format!("{:<6}{:<24}{}\n", route.method.as_str(), route.path, route.what)
+        };
         let text: String = ROUTES.iter().map(line).collect();
         return reply::bytes(StatusCode::OK, "text/plain; charset=utf-8", text);
     }

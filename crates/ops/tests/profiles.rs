@@ -5,6 +5,7 @@ mod support;
 
 use std::hint::black_box;
 use std::io::Write;
+use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,13 +34,19 @@ struct Load {
 
 impl Load {
     fn start() -> Self {
+        Self::of(|| {
+            the_caller_of_the_busy_function();
+        })
+    }
+
+    fn of(work: impl Fn() + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name("busy-thread".to_owned())
             .spawn(move || {
                 while !stopped.load(Ordering::Relaxed) {
-                    the_caller_of_the_busy_function();
+                    work();
                 }
             })
             .expect("a thread");
@@ -114,6 +121,30 @@ fn a_cpu_profile_names_the_function_that_runs_its_caller_its_line_and_its_thread
     assert!(lines.is_some_and(|lines| lines.contains("tests/profiles.rs")));
     let tags = go_tool_pprof(&["-tags"], &profile).expect("go, as before");
     assert!(tags.contains("busy-thread"), "{tags}");
+}
+
+#[inline(never)]
+fn the_function_that_sends(socket: &UdpSocket) -> usize {
+    black_box(socket.send(black_box(&[1; 1024])).expect("a datagram")) + 1
+}
+
+#[test]
+fn time_in_the_kernel_belongs_to_the_function_that_went_there() {
+    let _turn = TURN.lock();
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.connect(socket.local_addr().expect("bound")).expect("connected to itself");
+    let send = move || {
+        the_function_that_sends(&socket);
+    };
+    let (side, _load) = (start(), Load::of(send));
+    let profile = profile(&side, "/debug/pprof/profile?seconds=1");
+    let Some(top) = go_tool_pprof(&["-top", "-cum"], &profile) else { return };
+    for name in ["profiles::the_function_that_sends", "start_thread"] {
+        let line = top.lines().find(|line| line.trim_end().ends_with(name));
+        let line = line.unwrap_or_else(|| panic!("no {name} in\n{top}"));
+        let share = line.split_ascii_whitespace().nth(4).expect("a column").trim_end_matches('%');
+        assert!(share.parse::<f64>().expect("a share") > 80.0, "{top}");
+    }
 }
 
 #[test]

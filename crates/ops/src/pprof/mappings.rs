@@ -22,8 +22,15 @@ pub(super) fn of_this_process() -> Vec<Mapping> {
 }
 
 /// The name of a file as it was before it was removed or replaced, as an update does.
-pub(super) fn present(file: &str) -> &str {
+fn present(file: &str) -> &str {
     file.strip_suffix(" (deleted)").unwrap_or(file)
+}
+
+/// Those of the program itself, out of `mappings`.
+pub(super) fn of_the_program(mappings: &[Mapping]) -> Vec<&Mapping> {
+    let link = std::fs::read_link("/proc/self/exe").unwrap_or_default();
+    let file = present(link.to_str().unwrap_or_default());
+    mappings.iter().filter(|mapping| mapping.file == file).collect()
 }
 
 /// Lines are `start-end perms offset device inode file`.

@@ -1,6 +1,7 @@
 //! Profiles on demand: one at a time, bounded in length, resolved and written on a thread that
 //! may block. While none is taken there is no timer, no signal handler and no sampling.
 
+mod caller;
 mod encode;
 mod flamegraph;
 mod heap;

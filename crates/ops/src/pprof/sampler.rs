@@ -7,8 +7,7 @@
 //! see docs/decisions/cpu-sampler.md.
 //!
 //! The walk needs frame pointers (`.cargo/config.toml`). It starts at the program counter, so that
-//! the running function is always there; of a function of libc, which keeps no frame pointer, the
-//! caller may be missing.
+//! the running function is always there; its caller, where it has no frame, is found by [`caller`].
 
 #![expect(unsafe_code, reason = "a signal handler, its timer, and the registers it is given")]
 
@@ -22,6 +21,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::caller;
+use super::mappings;
 use super::profile::{Profile, Sample, ValueKind};
 
 /// Whether this platform can be sampled.
@@ -44,6 +45,8 @@ static ARENA: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
 static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// This process, for reading its own memory.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
+/// Where the program's own code begins and ends; the rest is libraries.
+static PROGRAM: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 /// Memory that samples are written to, one after the other, without a lock: a header (thread and
 /// number of addresses) and the addresses, innermost first. A zero header is the end.
@@ -98,6 +101,7 @@ impl Sampler {
         if read_memory(here.as_ptr() as usize, &mut [0; WORD]).is_none() {
             return Err(SamplerError::Memory(io::Error::last_os_error()));
         }
+        find_program();
         let arena = Box::into_raw(Box::new(Arena::for_samples(hz, seconds)));
         let sampler =
             Self { arena, hz, started: Instant::now(), cpu_before: cpu_time_of_process() };
@@ -259,10 +263,11 @@ fn sample(arena: &Arena, context: &libc::ucontext_t) {
     arena.push(thread, &stack[..depth]);
 }
 
-struct Registers {
-    program_counter: usize,
-    stack_pointer: usize,
-    frame_pointer: usize,
+/// Where a thread was interrupted.
+pub(super) struct Registers {
+    pub(super) program_counter: usize,
+    pub(super) stack_pointer: usize,
+    pub(super) frame_pointer: usize,
 }
 
 impl Registers {
@@ -298,11 +303,12 @@ fn walk(registers: &Registers, stack: &mut [usize; DEPTH_MAX]) -> usize {
     let mut window = Window::new();
     stack[0] = registers.program_counter;
     let mut depth = 1;
-    if let Some(return_address) = frameless_return(registers, &mut window) {
-        stack[depth] = return_address - 1;
-        depth += 1;
-    }
     let (mut frame, mut floor) = (registers.frame_pointer, registers.stack_pointer);
+    if let Some(caller) = caller::before_its_frame(registers, &mut window) {
+        stack[depth] = caller.return_address - 1;
+        depth += 1;
+        (frame, floor) = (caller.frame_pointer, caller.floor);
+    }
     while depth < DEPTH_MAX {
         if frame < floor || frame - floor > FRAME_BYTES_MAX || !frame.is_multiple_of(16) {
             break;
@@ -320,49 +326,22 @@ fn walk(registers: &Registers, stack: &mut [usize; DEPTH_MAX]) -> usize {
     depth
 }
 
-/// The return address of a function that was interrupted before it made its frame or after it
-/// undid it, when the frame pointer is its caller's: small functions are often met there.
-#[cfg(target_arch = "x86_64")]
-fn frameless_return(registers: &Registers, window: &mut Window) -> Option<usize> {
-    const PUSH_RBP: u8 = 0x55;
-    const MOV_RBP_RSP: [u8; 3] = [0x48, 0x89, 0xe5];
-    const RET: u8 = 0xc3;
-    let mut code = [0; 4];
-    let start = registers.program_counter.checked_sub(1)?;
-    if read_memory(start, &mut code)? < code.len() {
-        return None;
-    }
-    let slot = match code {
-        [_, PUSH_RBP | RET, ..] => registers.stack_pointer,
-        [PUSH_RBP, rest @ ..] if rest == MOV_RBP_RSP => registers.stack_pointer + WORD,
-        _ => return None,
-    };
-    window.word(slot).filter(|address| *address > 0)
-}
-
-/// The return address is in a register as long as it is not in a frame; whether it is cannot be
-/// told from here.
-#[cfg(not(target_arch = "x86_64"))]
-fn frameless_return(_registers: &Registers, _window: &mut Window) -> Option<usize> {
-    None
-}
-
-const WORD: usize = size_of::<usize>();
+pub(super) const WORD: usize = size_of::<usize>();
 
 /// A piece of the stack, copied. Reading word by word would be a system call each.
-struct Window {
+pub(super) struct Window {
     start: usize,
     bytes: [u8; 1024],
     len: usize,
 }
 
 impl Window {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { start: 0, bytes: [0; 1024], len: 0 }
     }
 
     /// The word at `at`.
-    fn word(&mut self, at: usize) -> Option<usize> {
+    pub(super) fn word(&mut self, at: usize) -> Option<usize> {
         if at < self.start || at.checked_add(WORD)? > self.start + self.len {
             self.start = at;
             self.len = read_memory(at, &mut self.bytes)?;
@@ -376,7 +355,7 @@ impl Window {
 /// Copies this process's memory from `at`, as far as `into` and the page go; returns how much. The
 /// kernel copies, and answers an address that is not mapped with an error, where a load would end
 /// the process.
-fn read_memory(at: usize, into: &mut [u8]) -> Option<usize> {
+pub(super) fn read_memory(at: usize, into: &mut [u8]) -> Option<usize> {
     const PAGE: usize = 4096;
     let length = into.len().min(PAGE - at % PAGE);
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: length };
@@ -385,6 +364,21 @@ fn read_memory(at: usize, into: &mut [u8]) -> Option<usize> {
     // SAFETY: writes at most `length` bytes to `into`, which has as many; the kernel reads.
     let read = unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) };
     usize::try_from(read).ok()
+}
+
+/// Whether `address` lies in the program's own code.
+pub(super) fn is_in_program(address: usize) -> bool {
+    let [start, end] = &PROGRAM;
+    (start.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&address)
+}
+
+fn find_program() {
+    let mappings = mappings::of_this_process();
+    let program = mappings::of_the_program(&mappings);
+    let start = program.iter().map(|mapping| mapping.start).min().unwrap_or(0);
+    let end = program.iter().map(|mapping| mapping.end).max().unwrap_or(0);
+    PROGRAM[0].store(start as usize, Ordering::Relaxed);
+    PROGRAM[1].store(end as usize, Ordering::Relaxed);
 }
 
 fn handle_ticks() -> io::Result<()> {

@@ -77,9 +77,7 @@ fn read_full_names(
     addresses: &BTreeSet<usize>,
     mappings: &[Mapping],
 ) -> Option<HashMap<usize, String>> {
-    let link = std::fs::read_link("/proc/self/exe").ok()?;
-    let file = mappings::present(link.to_str()?);
-    let program: Vec<&Mapping> = mappings.iter().filter(|mapping| mapping.file == file).collect();
+    let program = mappings::of_the_program(mappings);
     let cache = ReadCache::new(File::open("/proc/self/exe").ok()?);
     let object = object::File::parse(&cache).ok()?;
     let names = object.symbol_map();
