@@ -28,8 +28,9 @@ run() {
     local target="$1" program="${CARGO_TARGET_DIR:-fuzz/target}/$triple/release/$1"
     shift
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
-    if "$program" -artifact_prefix="fuzz/artifacts/$target/" -rss_limit_mb=512 -timeout=10 \
-        "$@" >"$log" 2>&1; then
+    # libFuzzer ends an input after 10 s and itself at its time; the outer limit is for neither.
+    if timeout "$((seconds + 60))" "$program" -artifact_prefix="fuzz/artifacts/$target/" \
+        -rss_limit_mb=512 -timeout=10 "$@" >"$log" 2>&1; then
         return
     fi
     tail -n 40 "$log"
