@@ -17,6 +17,7 @@ use crate::service::{Action, Actions, Answer, Message, MessageKind, Opening, Ses
 use crate::site::{Decoder, Site};
 use crate::stage::Stage;
 use crate::transport::Transport;
+use crate::wire::lines::Plain;
 use crate::wire::{FrameError, Step};
 use crate::worker::asks::AskSpawner;
 use crate::worker::table::Key;
@@ -61,7 +62,7 @@ pub(crate) struct Lent<'a> {
     pub(crate) now: Instant,
     pub(crate) tick: Tick,
     pub(crate) watch: &'a mut Stopwatch,
-    /// Time the sessions of this batch as well: one batch in sixteen.
+    /// Time the session at the next message as well: the first one of a batch in sixteen.
     pub(crate) sample: bool,
     /// It may linger: fewer than the bound do.
     pub(crate) may_linger: bool,
@@ -368,6 +369,7 @@ impl<S: Transport> Connection<S> {
     fn decode(&mut self, buf: &mut [u8], lent: &mut Lent<'_>) -> usize {
         let mut taken = 0;
         let mut messages = 0;
+        let before = self.received;
         self.flags.undecoded = false;
         while taken < buf.len() && self.phase == Phase::Open {
             if messages == READ_MESSAGES_MAX || self.is_held_back(lent.site) {
@@ -417,7 +419,16 @@ impl<S: Transport> Connection<S> {
                 Err(error) => self.refuse(&error, lent),
             }
         }
+        self.count_received(before, lent);
         taken
+    }
+
+    /// Counts the messages since there were `before`, ahead of the write that answers them.
+    fn count_received(&mut self, before: u64, lent: &Lent<'_>) {
+        if self.received > before {
+            self.active = lent.tick;
+            lent.cells.messages_received.add(self.received - before);
+        }
     }
 
     fn refuse(&mut self, error: &FrameError, lent: &Lent<'_>) {
@@ -431,16 +442,19 @@ impl<S: Transport> Connection<S> {
         self.finish(CloseReason::from(error));
     }
 
+    #[inline]
     fn dispatch(&mut self, message: Message<'_>, lent: &mut Lent<'_>) {
         self.received += 1;
         self.window += 1;
-        self.active = lent.tick;
-        lent.cells.messages_received.add(1);
         let seq = self.received;
         let request = RequestId::Message { conn: self.id, seq };
-        let begun = lent.sample.then(clock::now);
+        let begun = std::mem::take(&mut lent.sample).then(clock::now);
         let direct = if self.replies.is_none() { Some(lent.site.wire) } else { None };
-        lent.actions.direct(direct);
+        let plain = match &self.decoder {
+            Decoder::Lines(decoder) if decoder.is_plain() => Plain::new(message.payload),
+            Decoder::Lines(_) | Decoder::Length(_) | Decoder::WebSocket(_) => Plain::default(),
+        };
+        lent.actions.direct(direct, plain);
         let before = lent.actions.out_messages;
         self.session.on_message(message, &request, lent.now, lent.actions);
         self.sent += u64::from(lent.actions.out_messages - before);
@@ -485,7 +499,7 @@ impl<S: Transport> Connection<S> {
     fn say(&mut self, payload: &[u8], kind: MessageKind, lent: &mut Lent<'_>) {
         self.sent += 1;
         lent.actions.out_messages += 1;
-        lent.site.wire.encode(&[payload], kind, &mut lent.actions.out);
+        lent.site.wire.encode(payload, kind, &mut lent.actions.out);
     }
 
     /// A reply takes its place behind those that are owed before it.
@@ -499,7 +513,7 @@ impl<S: Transport> Connection<S> {
         let Some(replies) = &mut self.replies else { return self.say(payload, kind, lent) };
         self.sent += 1;
         let mut bytes = Vec::with_capacity(payload.len() + 16);
-        lent.site.wire.encode(&[payload], kind, &mut bytes);
+        lent.site.wire.encode(payload, kind, &mut bytes);
         match answered {
             Some(ticket) => replies.fill(ticket, bytes, 1),
             None => replies.ready(bytes, 1),
@@ -512,7 +526,7 @@ impl<S: Transport> Connection<S> {
             return Fate::Keep;
         };
         let request = RequestId::Message { conn: self.id, seq };
-        lent.actions.direct(None);
+        lent.actions.direct(None, Plain::default());
         self.session.on_answer(ticket, answer, &request, lent.now, lent.actions);
         self.carry_out(seq, Some(ticket), lent);
         self.queue_due(lent)
@@ -562,7 +576,9 @@ impl<S: Transport> Connection<S> {
         let Decoder::Lines(decoder) = &mut self.decoder else { return };
         match decoder.finish(&rest) {
             Ok(Some((payload, kind))) => {
+                let before = self.received;
                 self.dispatch(Message { payload: &rest[payload], kind }, lent);
+                self.count_received(before, lent);
             }
             Ok(None) => {}
             Err(error) => self.refuse(&error, lent),
@@ -773,7 +789,7 @@ impl<S: Transport> Connection<S> {
             return Fate::Keep;
         }
         self.flags.drain_told = true;
-        lent.actions.direct(None);
+        lent.actions.direct(None, Plain::default());
         self.session.on_drain(lent.now, lent.actions);
         let seq = self.received;
         self.carry_out(seq, None, lent);

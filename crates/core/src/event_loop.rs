@@ -116,6 +116,7 @@ struct HttpCounts {
     worker: Arc<WorkerCells>,
     received: Cell,
     sent: Cell,
+    answered: Cell,
     received_bytes: Cell,
     sent_bytes: Cell,
 }
@@ -128,6 +129,7 @@ impl HttpCounts {
             worker: Arc::clone(&http.cells),
             received: Cell::default(),
             sent: Cell::default(),
+            answered: Cell::default(),
             received_bytes: Cell::default(),
             sent_bytes: Cell::default(),
         })
@@ -161,6 +163,10 @@ impl HttpTraffic for HttpCounts {
     fn message_sent(&self, path: usize) {
         self.sent.add(1);
         self.path(path).messages_sent.add(1);
+    }
+
+    fn message_answered(&self) {
+        self.answered.add(1);
     }
 }
 
@@ -348,8 +354,8 @@ async fn serve_http(
     };
     http.load.fetch_sub(1, Ordering::Relaxed);
     if reason == CloseReason::Forced {
-        let (received, sent) = (counts.received.get(), counts.sent.get());
-        http.ends.count_lost(if received > sent { Owed::Answers } else { Owed::Nothing });
+        let owed = counts.received.get() > counts.answered.get();
+        http.ends.count_lost(if owed { Owed::Answers } else { Owed::Nothing });
     }
     http.ends.push(Ended {
         conn: id,

@@ -84,7 +84,7 @@ impl Refuser {
                 let mut out = Vec::new();
                 let line = format!("error: {text}");
                 let site = &self.sites[usize::from(*site)];
-                site.wire.encode(&[line.as_bytes()], MessageKind::Text, &mut out);
+                site.wire.encode(line.as_bytes(), MessageKind::Text, &mut out);
                 out
             }
             RefusalForm::Http => {

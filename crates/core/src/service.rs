@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::site::SiteWire;
+use crate::wire::lines;
 
 /// How messages of a connection are carried. A session may answer in its carrier's own form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +169,8 @@ pub enum Action {
 pub struct Actions {
     /// The wire that replies are encoded for at once; `None` lists them.
     direct: Option<SiteWire>,
+    /// The message that is being answered, when it has no line ending inside.
+    plain: lines::Plain,
     /// Encoded bytes on their way to the socket or the outbox; empty between turns.
     pub(crate) out: Vec<u8>,
     /// Messages in `out`.
@@ -182,7 +185,7 @@ impl Actions {
     pub fn reply(&mut self, kind: MessageKind, parts: &[&[u8]]) {
         match self.direct {
             Some(wire) => {
-                wire.encode(parts, kind, &mut self.out);
+                wire.encode_reply(parts, self.plain, kind, &mut self.out);
                 self.out_messages += 1;
             }
             None => self.reply_with_status(200, kind, parts),
@@ -230,8 +233,9 @@ impl Actions {
 
     /// Encodes replies for `wire` at once from now on, or lists them.
     #[inline]
-    pub(crate) fn direct(&mut self, wire: Option<SiteWire>) {
+    pub(crate) fn direct(&mut self, wire: Option<SiteWire>, plain: lines::Plain) {
         self.direct = wire;
+        self.plain = plain;
     }
 
     /// Takes the list out to be carried out; give it back with [`Actions::restore`].

@@ -28,11 +28,23 @@ pub enum SiteWire {
 }
 
 impl SiteWire {
-    /// Appends `parts`, joined, as one message of this wire.
+    /// Appends `payload` as one message of this wire.
+    pub(crate) fn encode(self, payload: &[u8], kind: MessageKind, out: &mut Vec<u8>) {
+        self.encode_reply(&[payload], lines::Plain::default(), kind, out);
+    }
+
+    /// Appends `parts`, joined, as one message of this wire. On lines the part that is `plain`
+    /// needs no search for line endings.
     #[inline]
-    pub(crate) fn encode(self, parts: &[&[u8]], kind: MessageKind, out: &mut Vec<u8>) {
+    pub(crate) fn encode_reply(
+        self,
+        parts: &[&[u8]],
+        plain: lines::Plain,
+        kind: MessageKind,
+        out: &mut Vec<u8>,
+    ) {
         match self {
-            Self::Lines(_) => lines::encode_parts(parts, out),
+            Self::Lines(_) => lines::encode_parts(parts, plain, out),
             Self::Length { prefix, .. } => match parts {
                 [one] => encode_length(prefix, one, out),
                 many => encode_length(prefix, &many.concat(), out),
@@ -150,12 +162,12 @@ impl Site {
         }
         if matches!(reason, CloseReason::Drained | CloseReason::Forced) {
             if let Some(line) = &self.farewell {
-                self.wire.encode(&[line], MessageKind::Text, out);
+                self.wire.encode(line, MessageKind::Text, out);
             }
             return;
         }
         let text = format!("error: {}", self.text(reason));
-        self.wire.encode(&[text.as_bytes()], MessageKind::Text, out);
+        self.wire.encode(text.as_bytes(), MessageKind::Text, out);
     }
 
     /// The text of a reason, with the number of the limit where there is one.

@@ -25,6 +25,15 @@ pub struct Echo {
 struct Plan {
     template: Template,
     exit: Option<Box<[u8]>>,
+    /// Looked up once: formatting an id that nobody wants would cost more than the reply.
+    names_request: bool,
+}
+
+impl Plan {
+    fn new(template: Template, exit: Option<Box<[u8]>>) -> Arc<Self> {
+        let names_request = template.names_request();
+        Arc::new(Self { template, exit, names_request })
+    }
 }
 
 impl Echo {
@@ -32,8 +41,8 @@ impl Echo {
     /// after the replies that it is owed. The exit word itself gets none.
     pub fn new(route: impl Into<String>, template: Template, exit: Option<String>) -> Self {
         let exit = exit.map(|word| word.into_bytes().into_boxed_slice());
-        let http = Arc::new(Plan { template: template.clone(), exit: None });
-        Self { route: route.into(), plan: Arc::new(Plan { template, exit }), http }
+        let http = Plan::new(template.clone(), None);
+        Self { route: route.into(), plan: Plan::new(template, exit), http }
     }
 }
 
@@ -48,8 +57,7 @@ impl Service for Echo {
             Carrier::Http => &self.http,
         };
         let plan = if plan.template.names_connection() {
-            let template = plan.template.bind(opening.listener, opening.peer);
-            Arc::new(Plan { template, exit: plan.exit.clone() })
+            Plan::new(plan.template.bind(opening.listener, opening.peer), plan.exit.clone())
         } else {
             Arc::clone(plan)
         };
@@ -69,14 +77,18 @@ impl Session for EchoSession {
         _now: Instant,
         actions: &mut Actions,
     ) {
-        let Plan { template, exit } = &*self.plan;
+        let Plan { template, exit, names_request } = &*self.plan;
         if exit.as_deref() == Some(message.payload) {
             actions.close(CloseReason::Exit);
             return;
         }
-        let mut buffer = [0; RequestId::GIVEN_BYTES_MAX];
-        let id = if template.names_request() { written(request, &mut buffer) } else { &[][..] };
-        template.fill(message.payload, id, |parts| actions.reply(message.kind, parts));
+        let reply = |parts: &[&[u8]]| actions.reply(message.kind, parts);
+        if *names_request {
+            let mut buffer = [0; RequestId::GIVEN_BYTES_MAX];
+            template.fill(message.payload, written(request, &mut buffer), reply);
+        } else {
+            template.fill(message.payload, &[], reply);
+        }
     }
 
     /// Never told: an echo asks for nothing.

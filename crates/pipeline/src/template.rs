@@ -134,8 +134,23 @@ impl Template {
     ///
     /// `{listener}` and `{peer}` are nothing here: [`Template::bind`] has put them in.
     pub(crate) fn fill(&self, message: &[u8], request_id: &[u8], write: impl FnOnce(&[&[u8]])) {
-        let mut filled = [&[][..]; Self::PARTS_MAX];
-        for (slot, part) in filled.iter_mut().zip(&self.parts) {
+        // Most templates have a few parts: the others pay for a long row of them.
+        if self.parts.len() <= 2 {
+            self.fill_into(&mut [&[][..]; 2], message, request_id, write);
+        } else {
+            self.fill_into(&mut [&[][..]; Self::PARTS_MAX], message, request_id, write);
+        }
+    }
+
+    #[inline]
+    fn fill_into<'a>(
+        &'a self,
+        row: &mut [&'a [u8]],
+        message: &'a [u8],
+        request_id: &'a [u8],
+        write: impl FnOnce(&[&[u8]]),
+    ) {
+        for (slot, part) in row.iter_mut().zip(&self.parts) {
             *slot = match part {
                 Part::Literal(text) => text.as_bytes(),
                 Part::Placeholder(Placeholder::Message) => message,
@@ -143,7 +158,7 @@ impl Template {
                 Part::Placeholder(Placeholder::Listener | Placeholder::Peer) => &[],
             };
         }
-        write(&filled[..self.parts.len()]);
+        write(&row[..self.parts.len()]);
     }
 }
 

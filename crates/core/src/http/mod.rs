@@ -31,7 +31,6 @@ use crate::service::Service;
 
 pub use metrics::HttpMetrics;
 pub use origin::Origins;
-pub use refusal::overloaded;
 pub use serve::serve;
 
 use metrics::SiteMetrics;
@@ -110,6 +109,8 @@ pub trait HttpTraffic: Send + Sync {
     fn message_received(&self, path: usize);
     /// The reply to a message of this path became a response.
     fn message_sent(&self, path: usize);
+    /// A message has its response, be it a reply, none (204) or an error.
+    fn message_answered(&self);
 }
 
 /// How the connections of HTTP are told to stop.

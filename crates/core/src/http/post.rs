@@ -43,7 +43,9 @@ impl Post<'_> {
         if kind == MessageKind::Text && simdutf8::basic::from_utf8(&self.body).is_err() {
             return self.answerer.error(StatusCode::BAD_REQUEST, "invalid utf-8", self.id);
         }
-        match self.converse(kind).await {
+        let conversed = self.converse(kind).await;
+        self.answerer.peer.traffic.message_answered();
+        match conversed {
             Ok(carried) => self.respond(carried),
             Err(Panicked) => {
                 refusal::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error", self.id)

@@ -85,21 +85,10 @@ pub(super) fn error(status: StatusCode, text: &str, id: &RequestId) -> Response<
 
 /// The whole response to a request that hyper has not seen; the connection closes after it.
 pub(super) fn last_words(refusal: Refusal, id: &RequestId) -> Vec<u8> {
-    closing_response(refusal.status(), "", &refusal.to_string(), id)
-}
-
-/// The whole response of a gateway that takes no connection now (503), to be written before the
-/// close whatever was asked for. `reason` is a fixed text, `retry_after` is in seconds.
-pub fn overloaded(reason: &'static str, retry_after: u32, id: &RequestId) -> Vec<u8> {
-    let header = format!("Retry-After: {retry_after}\r\n");
-    closing_response(StatusCode::SERVICE_UNAVAILABLE, &header, reason, id)
-}
-
-fn closing_response(status: StatusCode, header: &str, text: &str, id: &RequestId) -> Vec<u8> {
-    let body = error_body(text, id);
+    let (status, body) = (refusal.status(), error_body(&refusal.to_string(), id));
     format!(
         "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Connection: close\r\nx-request-id: {id}\r\n{header}\r\n{body}",
+         Connection: close\r\nx-request-id: {id}\r\n\r\n{body}",
         status.as_str(),
         status.canonical_reason().unwrap_or_default(),
         body.len(),
@@ -129,13 +118,5 @@ mod tests {
              {\"error\":\"body over limits.message_bytes_max = 10\",\
              \"request_id\":\"0000000000000007-3\"}\n"
         );
-    }
-
-    #[test]
-    fn an_overloaded_gateway_says_when_to_come_back() {
-        let id = RequestId::given(b"abc").unwrap();
-        let words = String::from_utf8(overloaded("over limits.connections_max", 5, &id)).unwrap();
-        assert!(words.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{words}");
-        assert!(words.contains("\r\nRetry-After: 5\r\n\r\n{\"error\":\"over limits"), "{words}");
     }
 }

@@ -47,13 +47,15 @@ pub struct Decoder {
     /// Bytes from the start of the buffer that are known to be UTF-8: the lines of one read are
     /// checked together, at a fraction of the cost of one check each.
     checked: u32,
+    /// No line up to `checked` has a CR, so that a reply may repeat it unsearched.
+    plain: bool,
     options: Options,
 }
 
 impl Decoder {
     /// A decoder for lines of at most `message_bytes_max` bytes, line ending not counted.
     pub fn new(options: Options, message_bytes_max: usize) -> Self {
-        Self { message_bytes_max, scanned: 0, checked: 0, options }
+        Self { message_bytes_max, scanned: 0, checked: 0, plain: false, options }
     }
 
     /// Finds the next line in `buf`, which starts at the first byte not yet taken. A lone CR is
@@ -63,6 +65,7 @@ impl Decoder {
     ///
     /// [`FrameError::TooBig`] as soon as the line is known to be over the cap, ended or not;
     /// [`FrameError::InvalidUtf8`] when lines are text and this one is not. Both are final.
+    #[inline]
     pub fn step(&mut self, buf: &mut [u8]) -> Result<Step, FrameError> {
         if self.options.empty == EmptyLines::Skip {
             let taken = blank_prefix(buf);
@@ -81,22 +84,27 @@ impl Decoder {
         let payload = without_cr(&buf[..end]);
         self.within_cap(payload)?;
         let payload = 0..payload.len();
-        if self.options.text {
+        if end > self.checked as usize {
             self.check(buf, end)?;
         }
         self.take(end + 1);
         Ok(Step::Message { payload, taken: end + 1, kind: self.kind() })
     }
 
+    /// Whether the message of the last step is known to hold neither LF nor CR.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// Checks the line that ends at `end`, and with it every whole line behind it.
     fn check(&mut self, buf: &[u8], end: usize) -> Result<(), FrameError> {
-        if end <= self.checked as usize {
-            return Ok(());
-        }
-        let lines = memrchr(b'\n', buf).map_or(end, |last| last + 1);
-        let valid = match simdutf8::compat::from_utf8(&buf[..lines]) {
-            Ok(_) => lines,
-            Err(error) => error.valid_up_to(),
+        let lines = &buf[..memrchr(b'\n', buf).map_or(end, |last| last + 1)];
+        self.plain = memchr(b'\r', lines).is_none();
+        let valid = if self.options.text {
+            simdutf8::compat::from_utf8(lines).map_or_else(|error| error.valid_up_to(), str::len)
+        } else {
+            lines.len()
         };
         self.checked = u32::try_from(valid).unwrap_or(u32::MAX);
         if valid < end { Err(FrameError::InvalidUtf8) } else { Ok(()) }
@@ -123,6 +131,7 @@ impl Decoder {
         rest: &[u8],
     ) -> Result<Option<(Range<usize>, MessageKind)>, FrameError> {
         self.take(rest.len());
+        self.plain = false;
         if self.options.unfinished == UnfinishedLine::Drop || rest.is_empty() {
             return Ok(None);
         }
@@ -166,14 +175,39 @@ fn blank_prefix(buf: &[u8]) -> usize {
 /// Appends `payload` as one line, ended by LF. An LF or CR inside would make it two lines to the
 /// reader, so each is written as a space; the length stays.
 pub fn encode(payload: &[u8], out: &mut Vec<u8>) {
-    encode_parts(&[payload], out);
+    encode_parts(&[payload], Plain::default(), out);
 }
 
-/// Appends `parts`, joined, as one line: see [`encode`].
+/// Bytes in memory that are known to hold neither LF nor CR: the message that is being answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain {
+    at: usize,
+    len: usize,
+}
+
+impl Plain {
+    /// These bytes, as long as they are borrowed.
+    #[inline]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self { at: bytes.as_ptr().addr(), len: bytes.len() }
+    }
+
+    /// Whether `part` is these bytes, not only their like.
+    #[inline]
+    fn is(self, part: &[u8]) -> bool {
+        (self.at, self.len) == (part.as_ptr().addr(), part.len())
+    }
+}
+
+/// Appends `parts`, joined, as one line: see [`encode`]. The part that is `plain` is not searched.
 #[inline]
-pub fn encode_parts(parts: &[&[u8]], out: &mut Vec<u8>) {
+pub fn encode_parts(parts: &[&[u8]], plain: Plain, out: &mut Vec<u8>) {
     for part in parts {
         out.reserve(part.len() + 1);
+        if plain.is(part) {
+            out.extend_from_slice(part);
+            continue;
+        }
         // The part is searched, not its copy: reading what was just written would stall.
         let mut rest = *part;
         while let Some(found) = memchr2(b'\n', b'\r', rest) {
@@ -286,6 +320,31 @@ mod tests {
         let mut out = b"before\n".to_vec();
         encode(b"a\r\nb\nc", &mut out);
         assert_eq!(out, b"before\na  b c\n");
+    }
+
+    #[test]
+    fn a_message_is_plain_only_when_no_line_of_its_read_has_a_cr() {
+        let options = Options { unfinished: UnfinishedLine::Deliver, ..TEXT };
+        let step = |decoder: &mut Decoder, input: &[u8]| {
+            assert!(matches!(decoder.step(&mut input.to_vec()), Ok(Step::Message { .. })));
+            decoder.is_plain()
+        };
+        let mut decoder = Decoder::new(options, MAX);
+        assert!(step(&mut decoder, b"ab\nc\n"));
+        assert!(step(&mut decoder, b"c\n"));
+        assert!(!step(&mut decoder, b"d\ne\rf\n"));
+        assert!(!step(&mut decoder, b"e\rf\n"));
+        assert!(step(&mut decoder, b"g\nh\ri"));
+        assert!(matches!(decoder.finish(b"h\ri"), Ok(Some((range, _))) if range == (0..3)));
+        assert!(!decoder.is_plain());
+    }
+
+    #[test]
+    fn a_part_that_only_looks_like_the_plain_one_is_searched() {
+        let (plain, other) = (b"a\nb".to_vec(), b"a\nb".to_vec());
+        let mut out = Vec::new();
+        encode_parts(&[&other, &plain], Plain::new(&plain), &mut out);
+        assert_eq!(out, b"a ba\nb\n", "whoever says plain is believed, and no other part");
     }
 
     #[test]

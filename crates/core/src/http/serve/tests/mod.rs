@@ -82,6 +82,7 @@ struct Tally {
     bytes_sent: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl HttpTraffic for Tally {
@@ -98,6 +99,9 @@ impl HttpTraffic for Tally {
     fn message_sent(&self, path: usize) {
         assert_eq!(path, 1);
         self.sent.fetch_add(1, Relaxed);
+    }
+    fn message_answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
     }
 }
 

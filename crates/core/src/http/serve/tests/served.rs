@@ -29,6 +29,7 @@ async fn a_post_is_a_message_and_its_reply_the_response() {
 
     assert_eq!(client.tally.received.load(Relaxed), 6);
     assert_eq!(client.tally.sent.load(Relaxed), 4);
+    assert_eq!(client.tally.answered.load(Relaxed), 6, "204 is an answer");
     assert_eq!(client.end().await, CloseReason::PeerClosed);
 }
 
