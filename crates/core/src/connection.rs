@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::admission::Permit;
@@ -16,6 +17,7 @@ use crate::replies::Replies;
 use crate::service::{Action, Actions, Answer, Message, MessageKind, Opening, Session, Ticket};
 use crate::site::{Decoder, Site};
 use crate::stage::Stage;
+use crate::tls::TlsInfo;
 use crate::transport::Transport;
 use crate::wire::lines::Plain;
 use crate::wire::{FrameError, Step};
@@ -141,6 +143,8 @@ pub(crate) struct NewConnection<S> {
     pub(crate) request_id: RequestId,
     /// When the listener accepted it.
     pub(crate) accepted: Instant,
+    /// What TLS found out, for the session.
+    pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
 impl<S: Transport> Connection<S> {
@@ -151,6 +155,7 @@ impl<S: Transport> Connection<S> {
             listener: &site.listener,
             carrier: site.carrier(),
             request_id: &new.request_id,
+            tls: new.tls.as_ref(),
         });
         let early = !new.early.is_empty();
         Self {

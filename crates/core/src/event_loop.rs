@@ -324,6 +324,7 @@ async fn serve_http(
     let client = HttpPeer {
         addr: peer,
         conn: id,
+        tls: None,
         stop: HttpStop { drain, force: http.force.clone() },
         asks: http.asks.clone(),
         traffic: Arc::clone(&counts) as Arc<dyn HttpTraffic>,
@@ -405,6 +406,7 @@ impl Upgrade {
             early: early.into(),
             request_id,
             accepted,
+            tls: None,
         };
         match http.opens.send(new).await {
             Ok(()) => Ok(()),

@@ -43,6 +43,7 @@ pub mod server;
 pub mod service;
 pub mod site;
 pub mod stage;
+pub mod tls;
 pub mod transport;
 pub mod view;
 pub mod wire;

@@ -532,6 +532,7 @@ impl Accepting for Acceptor {
                     early,
                     request_id,
                     accepted,
+                    tls: None,
                 };
                 hand.opens.send(new).await.is_ok()
             }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::site::SiteWire;
+use crate::tls::TlsInfo;
 use crate::wire::lines;
 
 /// How messages of a connection are carried. A session may answer in its carrier's own form.
@@ -61,6 +63,9 @@ pub struct Opening<'a> {
     pub carrier: Carrier,
     /// The handshake's request id: what the peer sent when it was well formed, else a new one.
     pub request_id: &'a RequestId,
+    /// What TLS found out about the peer; `None` on a plain connection. Shared, so that a session
+    /// may keep it.
+    pub tls: Option<&'a Arc<TlsInfo>>,
 }
 
 /// What a listener or a path does. One value for each configured route.

@@ -55,6 +55,7 @@ impl Recorder {
             listener: "main",
             carrier,
             request_id: &RequestId::Message { conn, seq: 0 },
+            tls: None,
         });
         let (now, actions) = (clock::now(), Actions::default());
         Self { session, conn, seq: 0, now, actions, asks: Vec::new() }

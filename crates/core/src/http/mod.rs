@@ -28,6 +28,7 @@ use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::limits::{Limits, Timeouts};
 use crate::service::Service;
+use crate::tls::TlsInfo;
 
 pub use metrics::HttpMetrics;
 pub use origin::Origins;
@@ -129,6 +130,8 @@ pub struct HttpPeer {
     pub addr: SocketAddr,
     /// The connection's id.
     pub conn: ConnId,
+    /// What TLS found out about the peer.
+    pub tls: Option<Arc<TlsInfo>>,
     /// How it is told to stop.
     pub stop: HttpStop,
     /// Where asks run.

@@ -80,6 +80,7 @@ impl Post<'_> {
             listener: &site.listener,
             carrier: Carrier::Http,
             request_id: self.id,
+            tls: peer.tls.as_ref(),
         })
     }
 

@@ -141,6 +141,7 @@ impl PipeEngine {
             early,
             request_id,
             accepted: now,
+            tls: None,
         };
         let hand = self.hands.iter().min_by_key(|hand| hand.load.load(Ordering::Relaxed));
         if let Some(hand) = hand {

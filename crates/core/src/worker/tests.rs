@@ -145,6 +145,7 @@ impl World {
             early: Vec::new(),
             request_id: RequestId::Message { conn: id, seq: 0 },
             accepted: self.now,
+            tls: None,
         };
         assert!(self.opens.try_send(new).is_ok());
         peer

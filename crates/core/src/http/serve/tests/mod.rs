@@ -152,6 +152,7 @@ fn connect_through(room: usize) -> Client {
     let peer = HttpPeer {
         addr: ([127, 0, 0, 1], 9).into(),
         conn: ConnId::from_raw(0xc0),
+        tls: None,
         stop: stop.clone(),
         asks: Asks::new(Handle::current(), TaskTracker::new()),
         traffic: Arc::clone(&tally) as Arc<dyn HttpTraffic>,
@@ -249,6 +250,7 @@ async fn a_connection_being_served_stays_within_its_budget() {
     let peer = HttpPeer {
         addr: ([127, 0, 0, 1], 9).into(),
         conn: ConnId::from_raw(1),
+        tls: None,
         stop: client.stop.clone(),
         asks: Asks::new(Handle::current(), TaskTracker::new()),
         traffic: Arc::clone(&client.tally) as Arc<dyn HttpTraffic>,

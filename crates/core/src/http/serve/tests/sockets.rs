@@ -10,6 +10,7 @@ async fn connect_tcp(stop: &HttpStop) -> (std::net::TcpStream, JoinHandle<CloseR
     let peer = HttpPeer {
         addr,
         conn: ConnId::from_raw(1),
+        tls: None,
         stop: stop.clone(),
         asks: Asks::new(Handle::current(), TaskTracker::new()),
         traffic: Arc::new(Tally::default()),
