@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests talk to weir with, and only what is missing: Debian packages, the Node
-# package `ws` and the Python package `websockets` (both under tests/.tools). Needs root or sudo
-# only when a Debian package is missing.
+# Installs what the tests talk to weir with and hold deploy/ and dashboards/ against, and only what is
+# missing: Debian packages, and packages of Node and Python (both under tests/.tools). Needs root or
+# sudo only when a Debian package is missing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,6 +11,9 @@ nginx       nginx-light
 nc          netcat-openbsd
 logger      bsdutils
 promtool    prometheus
+haproxy     haproxy
+kubectl     kubernetes-client
+systemd-analyze systemd
 chromium    chromium
 openssl     openssl
 curl        curl
@@ -21,8 +24,10 @@ node        nodejs
 npm         npm
 python3     python3
 '
-ws_version=8.23.0
-websockets_version=17.4
+# What each is for: WebSocket clients, Grafana's types of dashboards and a compiler that holds our
+# dashboards against them; WebSocket clients, Kubernetes' schemas, YAML.
+node_packages='ws@8.23.0 @grafana/schema@13.2.3 typescript@5.9.3'
+python_packages='websockets==17.4 kubernetes-validate==1.37.0 PyYAML==6.0.3'
 tools=tests/.tools
 
 # Debian keeps servers in sbin, which is not on everybody's path.
@@ -46,23 +51,27 @@ install_packages() {
         apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-install_node_package() {
-    local installed="$tools/node_modules/ws/package.json"
-    if ! grep -qs "\"version\": \"$ws_version\"" "$installed"; then
-        echo "install: npm install ws@$ws_version"
-        npm install --prefix "$tools" --no-save --no-audit --no-fund --loglevel=error \
-            "ws@$ws_version" >/dev/null
-    fi
+# Runs an install when what is wanted is not what was installed last.
+when_changed() {
+    local note="$tools/$1.installed" wanted="$2"
+    shift 2
+    [ "$(cat "$note" 2>/dev/null)" != "$wanted" ] || return 0
+    echo "install: $wanted"
+    "$@"
+    echo "$wanted" >"$note"
 }
 
-install_python_package() {
-    local python="$tools/venv/bin/python"
-    if ! "$python" -c "import websockets as w; assert w.__version__ == '$websockets_version'" \
-        2>/dev/null; then
-        echo "install: pip install websockets==$websockets_version"
-        python3 -m venv --clear "$tools/venv"
-        "$python" -m pip install --quiet "websockets==$websockets_version"
-    fi
+install_node_packages() {
+    # Package names hold no spaces: each is one word.
+    # shellcheck disable=SC2086
+    npm install --prefix "$tools" --no-save --no-audit --no-fund --loglevel=error $node_packages \
+        >/dev/null
+}
+
+install_python_packages() {
+    python3 -m venv --clear "$tools/venv"
+    # shellcheck disable=SC2086
+    "$tools/venv/bin/python" -m pip install --quiet $python_packages
 }
 
 missing="$(missing_packages)"
@@ -70,5 +79,5 @@ missing="$(missing_packages)"
 # shellcheck disable=SC2086
 [ -z "$missing" ] || install_packages $missing
 mkdir -p "$tools"
-install_node_package
-install_python_package
+when_changed node "$node_packages" install_node_packages
+when_changed python "$python_packages" install_python_packages

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -43,18 +44,24 @@ pub fn tools() -> PathBuf {
 /// When they differ; the message says how to accept the difference.
 #[track_caller]
 pub fn golden(name: &str, actual: &str) {
-    let path = repository().join("tests/golden").join(name);
+    golden_file(&format!("tests/golden/{name}"), actual);
+}
+
+/// Like [`golden`], for a file anywhere in the repository.
+///
+/// # Panics
+///
+/// When they differ; the message says how to accept the difference.
+#[track_caller]
+pub fn golden_file(name: &str, actual: &str) {
+    let path = repository().join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("tests/golden is writable");
+        std::fs::write(&path, actual).expect("the repository is writable");
         return;
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = first_difference(&expected, actual);
-    assert!(
-        differs.is_none(),
-        "tests/golden/{name}: {}; `make golden`?",
-        differs.expect("is some")
-    );
+    assert!(differs.is_none(), "{name}: {}; `make golden`?", differs.expect("is some"));
 }
 
 fn first_difference(expected: &str, actual: &str) -> Option<String> {
@@ -105,6 +112,29 @@ pub async fn shell(command: &str, input: &str) -> Finished {
     let mut bash = Command::new("bash");
     bash.args(["-c", command]).current_dir(repository());
     run(bash, input).await
+}
+
+/// YAML documents as JSON values, read by PyYAML.
+///
+/// # Panics
+///
+/// When the text is not YAML.
+pub async fn yaml(text: &str) -> Vec<Value> {
+    const READ: &str = "import json, sys, yaml; \
+                        json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout, default=str)";
+    let json = python(&["-c", READ], text).await.succeeded();
+    serde_json::from_str(&json).expect("what Python wrote is JSON")
+}
+
+/// Runs the Python that `make test` has given its packages.
+///
+/// # Panics
+///
+/// When it cannot be started or does not end within a minute.
+pub async fn python(arguments: &[&str], input: &str) -> Finished {
+    let mut python = Command::new(tools().join("venv/bin/python"));
+    python.args(arguments).current_dir(repository());
+    run(python, input).await
 }
 
 /// Runs a program with `input` as its standard input, and waits for its end.

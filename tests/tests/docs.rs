@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use weir_tests::tools::{read, repository};
-use weir_tests::{Gateway, http};
+use weir_tests::{Gateway, http, source};
 
 /// What stands in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
@@ -19,10 +19,25 @@ fn first_column(text: &str, heading: &str) -> Vec<String> {
     rows.map(|row| cell(row).trim_matches('`').to_owned()).collect()
 }
 
+/// The documents for users: those at the root, and what lies in these folders.
+fn documents() -> Vec<String> {
+    let mut documents =
+        ["ARCHITECTURE.md", "README.md", "CHANGELOG.md"].map(str::to_owned).to_vec();
+    for folder in ["docs", "docs/runbooks"] {
+        for entry in std::fs::read_dir(repository().join(folder)).expect("a folder of documents") {
+            let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+            if name.ends_with(".md") {
+                documents.push(format!("{folder}/{name}"));
+            }
+        }
+    }
+    documents
+}
+
 #[test]
 fn every_file_that_is_named_exists() {
-    for document in ["ARCHITECTURE.md", "README.md", "CHANGELOG.md", "docs/endings.md"] {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         let roots = ["crates/", "tests/", "docs/", "fuzz/", "deploy/", "dashboards/"];
         let named = quoted(&text).filter(|word| roots.iter().any(|root| word.starts_with(root)));
         for path in named {
@@ -30,7 +45,7 @@ fn every_file_that_is_named_exists() {
         }
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.starts_with("http")) {
-            assert!(repository().join(link_path(document, link)).exists(), "{document}: {link}");
+            assert!(repository().join(link_path(&document, link)).exists(), "{document}: {link}");
         }
     }
 }
@@ -106,24 +121,77 @@ fn metrics_that_are_named_exist() {
     let golden = read("tests/golden/metrics.txt");
     let known = golden.lines().filter(|line| line.starts_with("weir_"));
     let known = known.filter_map(|line| line.split(' ').next()).collect::<BTreeSet<_>>();
-    for document in ["README.md", "docs/endings.md", "ARCHITECTURE.md"] {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         let named = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         for name in named.filter(|word| word.starts_with("weir_") && !word.ends_with('_')) {
-            assert!(known.contains(name), "{document} names {name}");
+            let series = name.trim_end_matches("_count").trim_end_matches("_bucket");
+            let is_crate = repository().join("crates").join(&name["weir_".len()..]).exists();
+            assert!(known.contains(series) || is_crate, "{document} names {name}");
         }
     }
+}
+
+/// A metric as one line: name, type, labels in the order of the alphabet.
+fn described(name: &str, kind: &str, labels: BTreeSet<&str>) -> String {
+    format!("{name} {kind} {labels:?}")
+}
+
+#[test]
+fn every_metric_is_described_with_its_type_and_labels() {
+    let golden = read("tests/golden/metrics.txt");
+    let mut lines = golden.lines().peekable();
+    let mut metrics = BTreeSet::new();
+    while let Some((name, kind)) = lines.next().and_then(|line| line.split_once(' ')) {
+        let below = std::iter::from_fn(|| lines.next_if(|line| line.starts_with(' ')));
+        let labels =
+            below.skip(1).flat_map(|line| line.trim().trim_matches(['{', '}']).split(", "));
+        let labels = labels.filter_map(|label| Some(label.split_once('=')?.0)).collect();
+        metrics.insert(described(name, kind, labels));
+    }
+    let document = read("docs/observability.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `")).filter_map(|row| {
+        let cells = row.split('|').map(str::trim).collect::<Vec<_>>();
+        let kind = *cells.get(2)?;
+        let is_kind = ["counter", "gauge", "histogram"].contains(&kind);
+        is_kind.then(|| described(cells[1].trim_matches('`'), kind, quoted(cells[3]).collect()))
+    });
+    let rows = rows.collect::<BTreeSet<_>>();
+    let missing = metrics.difference(&rows).collect::<Vec<_>>();
+    assert!(missing.is_empty(), "not in docs/observability.md: {missing:#?}");
+    let invented = rows.difference(&metrics).collect::<Vec<_>>();
+    assert!(invented.is_empty(), "not on the metrics page: {invented:#?}");
+}
+
+#[test]
+fn every_field_of_the_log_is_described() {
+    let mut fields = BTreeSet::from(["dropped".to_owned()]);
+    for folder in ["core", "upstream", "pipeline", "ops", "bin", "auth"] {
+        let folder = repository().join("crates").join(folder).join("src");
+        let files = if folder.exists() { source::files(&folder) } else { Vec::new() };
+        for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
+            let text = std::fs::read_to_string(file).expect("a source");
+            fields.extend(source::log_fields(&text));
+        }
+    }
+    // A field with the name of a key that every line has is given an underscore.
+    let keys = ["ts", "level", "target", "msg"];
+    let renamed = |name: String| if keys.contains(&&*name) { name + "_" } else { name };
+    let fields = fields.into_iter().map(renamed).collect::<Vec<_>>();
+    let described = first_column(&read("docs/observability.md"), "| field ");
+    assert_eq!(described, fields, "docs/observability.md, in the order of the alphabet");
 }
 
 #[test]
 fn settings_that_are_named_exist() {
     let golden = read("tests/golden/weir.toml");
-    for document in ["README.md", "docs/endings.md"] {
-        let text = read(document);
+    for document in documents() {
+        let text = read(&document);
         for setting in quoted(&text) {
             let Some((section, key)) = setting.split_once('.') else { continue };
             let sections = ["limits", "timeouts", "ops", "health", "logs", "metrics", "shutdown"];
             if sections.contains(&section) {
+                let key = key.split(" = ").next().expect("a key");
                 assert!(has_key(&golden, section, key), "{document} names {setting}");
             }
         }

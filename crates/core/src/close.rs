@@ -75,6 +75,8 @@ close_reasons! {
     WriteTimeout, "write_timeout", 1008, Info, "write timeout";
     /// The outbox reached `limits.outbox_bytes_max`.
     SlowConsumer, "slow_consumer", 1008, Info, "outbox over limits.outbox_bytes_max";
+    /// Older than `limits.connection_age_max`: told to go as in a drain, to be balanced anew.
+    Aged, "aged", 1001, Info, "going away";
     /// The drain told the connection to go.
     Drained, "drained", 1001, Info, "going away";
     /// Closed by force at the end of the drain.

@@ -126,6 +126,8 @@ struct Flags {
     drain_told: bool,
     /// Its place in the drain has come: nothing more is read, what was read is still answered.
     leaving: bool,
+    /// It is leaving because of its age.
+    aged: bool,
 }
 
 /// What a connection is made of when its handshake is over.
@@ -601,7 +603,8 @@ impl<S: Transport> Connection<S> {
     /// Moves a connection that finishes as far as it can go without writing.
     pub(crate) fn advance(&mut self, lent: &mut Lent<'_>) -> Fate {
         if self.flags.leaving && !self.flags.undecoded {
-            self.finish(CloseReason::Drained);
+            let aged = self.flags.aged;
+            self.finish(if aged { CloseReason::Aged } else { CloseReason::Drained });
         }
         if self.phase == Phase::Finishing {
             self.rest = None;
@@ -770,11 +773,27 @@ impl<S: Transport> Connection<S> {
             self.finish(CloseReason::ReadTimeout);
         } else if timeouts.idle.is_some_and(|idle| quiet >= idle) {
             self.finish(CloseReason::IdleTimeout);
+        } else if self.is_of_age(lent) {
+            return self.retire(lent);
         } else {
             self.heartbeat(lent);
         }
         match self.advance(lent) {
             Fate::Keep => self.flush(lent),
+            end @ Fate::End(_) => end,
+        }
+    }
+
+    fn is_of_age(&self, lent: &Lent<'_>) -> bool {
+        let age = lent.tick.since(self.opened);
+        !self.flags.leaving && lent.site.limits.age_max(self.id).is_some_and(|max| age >= max)
+    }
+
+    /// Leaves as in a drain: the session is told, what has arrived is answered, the peer told to go.
+    fn retire(&mut self, lent: &mut Lent<'_>) -> Fate {
+        self.flags.aged = true;
+        match self.tell_drain(lent) {
+            Fate::Keep => self.drain(lent),
             end @ Fate::End(_) => end,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::context::ConnId;
+
 /// Caps on what one connection may hold or do. "Off" is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -17,6 +19,21 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Messages a second one connection may send. At the bound its socket is not read.
     pub messages_per_second_max: Option<u32>,
+    /// Age at which a connection is told to go as in a drain, so that balancers choose anew for it.
+    /// `None`: as old as it likes.
+    pub connection_age_max: Option<Duration>,
+    /// A connection's own limit of age is longer by up to this.
+    pub connection_age_jitter: Duration,
+}
+
+impl Limits {
+    /// The age at which this connection is told to go. Ids are numbers in a row, and a multiple of
+    /// the golden ratio spreads neighbours: connections of one moment do not go in one moment.
+    pub fn age_max(&self, conn: ConnId) -> Option<Duration> {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let share = (conn.raw().wrapping_mul(GOLDEN) >> 32) as f64 / f64::from(u32::MAX);
+        Some(self.connection_age_max? + self.connection_age_jitter.mul_f64(share))
+    }
 }
 
 impl Default for Limits {
@@ -28,6 +45,8 @@ impl Default for Limits {
             outbox_bytes_max: 1024 * 1024,
             in_flight_max: 64,
             messages_per_second_max: None,
+            connection_age_max: None,
+            connection_age_jitter: Duration::from_secs(60),
         }
     }
 }
@@ -65,5 +84,29 @@ impl Default for Timeouts {
             write: Duration::from_secs(10),
             close: Duration::from_secs(1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_one_moment_come_of_age_one_after_the_other() {
+        let age = Duration::from_secs(100);
+        let jitter = Duration::from_secs(50);
+        let limits = Limits {
+            connection_age_max: Some(age),
+            connection_age_jitter: jitter,
+            ..Limits::default()
+        };
+        let of_age = |conn| limits.age_max(ConnId::from_raw(conn)).expect("there is a limit");
+        let mut ages = (7_000..7_100).map(of_age).collect::<Vec<_>>();
+        ages.sort();
+        assert!(ages[0] >= age && ages[99] <= age + jitter, "{ages:?}");
+        // A hundred in 50 s: nowhere two seconds without one.
+        let widest = ages.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(widest < Some(Duration::from_secs(2)), "{widest:?}");
+        assert_eq!(Limits::default().age_max(ConnId::from_raw(1)), None);
     }
 }

@@ -160,7 +160,7 @@ impl Site {
         if matches!(reason, CloseReason::Exit | CloseReason::PeerClosed) {
             return;
         }
-        if matches!(reason, CloseReason::Drained | CloseReason::Forced) {
+        if matches!(reason, CloseReason::Aged | CloseReason::Drained | CloseReason::Forced) {
             if let Some(line) = &self.farewell {
                 self.wire.encode(line, MessageKind::Text, out);
             }

@@ -184,6 +184,7 @@ fn in_good_order(client: &Client, reason: CloseReason) -> bool {
         | CloseReason::MessageTooBig
         | CloseReason::ReadTimeout
         | CloseReason::IdleTimeout
+        | CloseReason::Aged
         | CloseReason::Drained => client.script.end != End::Reset,
         CloseReason::HandshakeTimeout
         | CloseReason::HeaderTimeout

@@ -212,5 +212,13 @@ pub(super) fn warnings(
             ));
         }
     }
+    if let Some(grace) = shutdown.grace_period
+        && shutdown.total() >= grace
+    {
+        let (total, grace) = (Grace(shutdown.total()), Grace(grace));
+        warnings.push(format!(
+            "shutdown.grace_period: {grace} is not over {total}, the sum of the stages: a stop may be cut short"
+        ));
+    }
     warnings
 }

@@ -45,6 +45,12 @@ section! {
         pub in_flight_max: usize = 64;
         /// Messages a second from one connection. At it, weir stops reading from that connection.
         pub messages_per_second_max: Option<u32> = "off";
+        /// Age at which a connection is told to go as in a drain, so that a balancer chooses anew
+        /// when its peer comes back. "off": as old as it likes.
+        pub connection_age_max: Option<Duration> = "off";
+        /// Each connection's own limit of age is longer by up to this, so that they do not all go
+        /// at once.
+        pub connection_age_jitter: Duration = "1m";
     }
 }
 
@@ -58,6 +64,8 @@ impl LimitsKeys {
             outbox_bytes_max: self.outbox_bytes_max.0,
             in_flight_max: self.in_flight_max,
             messages_per_second_max: self.messages_per_second_max,
+            connection_age_max: self.connection_age_max,
+            connection_age_jitter: self.connection_age_jitter,
         }
     }
 }
@@ -175,6 +183,9 @@ section! {
         pub force: Grace = "5s";
         /// Pools are closed, and logs written.
         pub flush: Grace = "5s";
+        /// How long whoever kills weir waits after it asked: weir warns at its start when the
+        /// stages do not fit. "off": nobody has said.
+        pub grace_period: Option<Duration> = "off";
     }
 }
 

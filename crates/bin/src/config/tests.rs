@@ -318,6 +318,8 @@ fn what_is_probably_not_meant_is_a_warning() {
         r#"
 [ops]
 address = "0.0.0.0:6060"
+[shutdown]
+grace_period = "35s"
 [[routes]]
 name = "spare"
 kind = "upstream"
@@ -335,6 +337,8 @@ request_timeout = "30s"
              metrics answer",
             "routes: no listener names \"spare\"",
             "upstreams: a call of \"slow\" may take 33s, and shutdown.drain = 20s cuts it",
+            "shutdown.grace_period: 35s is not over 35s, the sum of the stages: a stop may be cut \
+             short",
         ]
     );
 }

@@ -55,8 +55,13 @@ impl World {
         let metrics = StageMetrics::register(&registry).expect("a fresh registry");
         let lifeline = Lifeline::new();
         let grace = |seconds| Grace(SECOND * seconds);
-        let graces =
-            Graces { unready: grace(5), drain: grace(20), force: grace(4), flush: grace(3) };
+        let graces = Graces {
+            unready: grace(5),
+            drain: grace(20),
+            force: grace(4),
+            flush: grace(3),
+            grace_period: None,
+        };
         let machine = Shutdown::new(graces, lifeline.clone(), asked, metrics);
         let work = Work { flush_takes: SECOND / 10, ..Work::default() };
         work.remaining.store(connections, Ordering::Relaxed);

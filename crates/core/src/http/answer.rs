@@ -11,6 +11,7 @@ use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::exchange::{Exchange, Upgrade};
 use super::post::Post;
@@ -29,6 +30,8 @@ pub(super) struct Answerer {
     pub(super) site: Arc<HttpSite>,
     pub(super) peer: HttpPeer,
     pub(super) exchange: Arc<Exchange>,
+    /// When the connection is to go after the next response.
+    pub(super) of_age: Option<Instant>,
 }
 
 /// A response, and which path it is of.
@@ -66,6 +69,8 @@ impl Answerer {
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if self.peer.stop.drain.is_cancelled() && !upgraded {
             self.exchange.close_after_response(CloseReason::Drained);
+        } else if self.of_age.is_some_and(|of_age| Instant::now() >= of_age) && !upgraded {
+            self.exchange.close_after_response(CloseReason::Aged);
         }
         if self.exchange.outcome().close.is_some() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

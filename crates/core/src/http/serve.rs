@@ -45,8 +45,13 @@ where
         body_bytes_max: site.limits.message_bytes_max,
     });
     let io = GatedIo::new(socket, gate, Arc::clone(&exchange), Arc::clone(&peer.traffic));
-    let answerer =
-        Answerer { site: Arc::clone(&site), peer: peer.clone(), exchange: Arc::clone(&exchange) };
+    let of_age = site.limits.age_max(peer.conn).map(|age| Instant::now() + age);
+    let answerer = Answerer {
+        site: Arc::clone(&site),
+        peer: peer.clone(),
+        exchange: Arc::clone(&exchange),
+        of_age,
+    };
     let mut driver = Driver {
         hyper: http1::Builder::new()
             .half_close(true)
@@ -57,6 +62,7 @@ where
             .serve_connection(io, answerer),
         exchange,
         draining: false,
+        of_age,
     };
     let ending = driver.run(&site, &peer).await;
     let parts = driver.hyper.into_parts();
@@ -113,6 +119,8 @@ enum Wait {
     Header,
     Read,
     Idle,
+    /// Between requests, for the connection to come of age.
+    Age,
     Write,
 }
 
@@ -123,6 +131,8 @@ where
     hyper: Connection<GatedIo<S>, Answerer>,
     exchange: Arc<Exchange>,
     draining: bool,
+    /// When it is to go, at its next rest.
+    of_age: Option<Instant>,
 }
 
 impl<S> Driver<S>
@@ -149,6 +159,7 @@ where
                     return Ending::quiet(CloseReason::HandshakeTimeout);
                 }
                 Event::Late(Wait::Idle) => return Ending::quiet(CloseReason::IdleTimeout),
+                Event::Late(Wait::Age) => return Ending::quiet(CloseReason::Aged),
                 Event::Late(Wait::Write) => return Ending::abrupt(CloseReason::WriteTimeout),
                 Event::Late(Wait::HandshakeHead) => self.exchange.refuse(Refusal::SlowHandshake),
                 Event::Late(Wait::Header) => self.exchange.refuse(Refusal::SlowHead),
@@ -183,7 +194,14 @@ where
         if self.draining && standing.is_idle() {
             return Poll::Ready(Event::Drained);
         }
-        let Some((wait, deadline)) = wait(&standing, opened, site) else { return Poll::Pending };
+        let mut next = wait(&standing, opened, site);
+        if let Some(of_age) = self.of_age
+            && standing.is_idle()
+            && next.is_none_or(|(_, deadline)| of_age < deadline)
+        {
+            next = Some((Wait::Age, of_age));
+        }
+        let Some((wait, deadline)) = next else { return Poll::Pending };
         if timer.deadline() != deadline {
             timer.as_mut().reset(deadline);
         }
