@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use weir_tests::pki::Pki;
 use weir_tests::rows::Client;
 use weir_tests::{
     FramePeer, Gateway, LinePeer, Metrics, Peer, Upstream, WebSocket, http, kernel, tools, wait,
@@ -122,8 +123,10 @@ async fn promtool_finds_nothing_to_say() {
 #[tokio::test]
 async fn golden_metrics_page() {
     let upstream = Upstream::start(Duration::ZERO).await;
+    let pki = Pki::new();
     let gateway = Gateway::start()
         .section("runtime", "workers = 1")
+        .listener("frames", &pki.issue("weir", &["weir.example"]).listener(""))
         .answered_by(upstream.address(), "")
         .await;
     tools::golden("metrics.txt", &without_builds(&gateway.metrics().await.shape()));

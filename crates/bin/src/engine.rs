@@ -168,6 +168,7 @@ fn listener(one: &Listener, routes: &Routes) -> anyhow::Result<ListenerOptions> 
             keepalive: one.keys.keepalive,
             user_timeout: one.keys.user_timeout,
         },
+        tls: one.tls.as_ref().map(|tls| tls.options(&one.wire)),
     })
 }
 

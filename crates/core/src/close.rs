@@ -47,6 +47,11 @@ macro_rules! close_reasons {
 close_reasons! {
     /// The handshake deadline passed before the connection was open.
     HandshakeTimeout, "handshake_timeout", 1006, Info, "handshake timeout";
+    /// The TLS handshake failed; `weir_tls_handshakes_total` says why.
+    TlsFailed, "tls_failed", 1006, Info, "tls handshake failed";
+    /// Refused once the peer's address was known from a proxy; `weir_connections_refused_total`
+    /// says why.
+    Refused, "refused", 1006, Info, "refused";
     /// The HTTP head did not end within the header timeout.
     HeaderTimeout, "header_timeout", 1006, Info, "header timeout";
     /// The HTTP request was refused (400, 403, 404, 408, 413, 426, 431) and the connection closed.

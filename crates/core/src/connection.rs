@@ -2,7 +2,7 @@
 //! Holds no policy beyond its limits, and is polled by its worker's table; no task, no timer.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,7 +81,8 @@ pub(crate) struct Connection<S> {
     outbox: Option<Box<Outbox>>,
     replies: Option<Box<Replies>>,
     pub(crate) id: ConnId,
-    pub(crate) peer: SocketAddr,
+    /// A socket address would be 12 bytes larger, for what is of use on links only.
+    peer: (IpAddr, u16),
     pub(crate) site: u16,
     permit: Permit,
     record: ConnectionRecord,
@@ -160,6 +161,7 @@ impl<S: Transport> Connection<S> {
             tls: new.tls.as_ref(),
         });
         let early = !new.early.is_empty();
+        let readable = new.socket.has_unread();
         Self {
             socket: new.socket,
             session,
@@ -168,7 +170,7 @@ impl<S: Transport> Connection<S> {
             outbox: None,
             replies: None,
             id: new.id,
-            peer: new.peer,
+            peer: (new.peer.ip(), new.peer.port()),
             site: site.index,
             permit: new.permit,
             record: new.record,
@@ -186,12 +188,17 @@ impl<S: Transport> Connection<S> {
             linger_since: tick,
             lingered: 0,
             window: 0,
-            flags: Flags { undecoded: early, ..Flags::default() },
+            flags: Flags { readable, undecoded: early, ..Flags::default() },
         }
     }
 
     pub(crate) fn socket_mut(&mut self) -> &mut S {
         &mut self.socket
+    }
+
+    /// The peer's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer.into()
     }
 
     /// Bytes that wait in the outbox.
@@ -320,12 +327,21 @@ impl<S: Transport> Connection<S> {
                 Ok(n) => {
                     read = n;
                     // A short read ends an edge, unless the peer's end lies behind it.
-                    self.flags.readable = n == room || self.flags.hangup;
+                    self.flags.readable =
+                        n == room || self.flags.hangup || self.socket.has_unread();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.flags.readable = false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    // TLS without its own end may have been cut: what is unfinished stays so.
+                    self.rest = None;
+                    ended = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Fate::End(CloseReason::ProtocolError);
+                }
                 Err(_) => return Fate::End(CloseReason::PeerReset),
             }
         }
@@ -638,6 +654,10 @@ impl<S: Transport> Connection<S> {
                 }
             }
         }
+        if self.socket.has_unsent() {
+            self.flags.full = true;
+            self.outbox.get_or_insert_default().wait_for_unsent(lent.now);
+        }
         self.queue_and_shut(lent)
     }
 
@@ -726,7 +746,8 @@ impl<S: Transport> Connection<S> {
                     lent.cells.refused[MessageRefusal::Closing as usize].add(1);
                 }
                 self.lingered += n as u32;
-                self.flags.readable = n == lent.scratch.len() || self.flags.hangup;
+                let more = self.flags.hangup || self.socket.has_unread();
+                self.flags.readable = n == lent.scratch.len() || more;
                 if self.lingered > LINGER_BYTES_MAX { Fate::End(self.reason) } else { Fate::Keep }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

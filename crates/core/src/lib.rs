@@ -6,8 +6,8 @@
 //!
 //! 1. [`listener`] accepts a socket: one system call, options inherited from the listening socket.
 //! 2. [`admission`] grants a `Permit` or refuses; `refuse` tells the peer why, in its own form.
-//! 3. [`server`] hands the socket to the worker with the least load. An HTTP connection is a task
-//!    of [`http`] there until it upgrades; lines and length prefixes need no handshake.
+//! 3. [`server`] hands the socket to the worker with the least load. `tasks` runs its `handshake`
+//!    ([`tls`]) there, and [`http`] until it upgrades; plain lines and length prefixes need neither.
 //! 4. The worker's `event_loop` waits for mail, edges of [`poll`] and ticks; `worker` turns its
 //!    table in bounded turns.
 //! 5. `connection` reads once into the worker's scratch buffer; [`wire`] finds the messages in it.
@@ -30,6 +30,7 @@ mod connection;
 pub mod context;
 pub mod ends;
 mod event_loop;
+mod handshake;
 pub mod http;
 pub mod lifeline;
 pub mod limits;
@@ -43,6 +44,7 @@ pub mod server;
 pub mod service;
 pub mod site;
 pub mod stage;
+mod tasks;
 pub mod tls;
 pub mod transport;
 pub mod view;

@@ -53,6 +53,8 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// Bytes of the first entry that are written already.
     head: usize,
+    /// Since when the socket has kept what it took and could not send.
+    unsent: Option<Instant>,
 }
 
 /// What a write did.
@@ -72,9 +74,15 @@ impl Outbox {
         self.bytes
     }
 
-    /// How long the oldest byte has waited.
+    /// How long the oldest byte has waited, be it here or in the socket.
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        self.entries.front().map_or(Duration::ZERO, |e| now.saturating_duration_since(e.since))
+        let oldest = self.unsent.into_iter().chain(self.entries.front().map(|e| e.since)).min();
+        oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// The socket took the last bytes and could not send them: the outbox stays until it has.
+    pub(crate) fn wait_for_unsent(&mut self, now: Instant) {
+        self.unsent.get_or_insert(now);
     }
 
     /// Appends `frame` for this connection alone, holding `messages` messages.
@@ -124,7 +132,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// One vectored write of what has gathered.
+    /// One vectored write of what has gathered; what the socket holds of earlier ones goes first.
     ///
     /// # Errors
     /// Those of the socket; a full socket is not one of them.
@@ -133,6 +141,9 @@ impl Outbox {
         socket: &mut impl Transport,
         now: Instant,
     ) -> io::Result<Written> {
+        if self.entries.is_empty() {
+            return self.flush(socket);
+        }
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
         let mut offered = 0;
@@ -150,7 +161,25 @@ impl Outbox {
             }
             Err(error) => return Err(error),
         };
-        Ok(Written { bytes, waits: self.advance(bytes, now), full: bytes < offered })
+        let unsent = socket.has_unsent();
+        if bytes > 0 || !unsent {
+            // More was taken, so all that was taken before has gone.
+            self.unsent = unsent.then_some(now);
+        }
+        Ok(Written { bytes, waits: self.advance(bytes, now), full: unsent || bytes < offered })
+    }
+
+    fn flush(&mut self, socket: &mut impl Transport) -> io::Result<Written> {
+        match socket.try_flush() {
+            Ok(()) => {
+                self.unsent = None;
+                Ok(Written::default())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok(Written { full: true, ..Written::default() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn advance(&mut self, bytes: usize, now: Instant) -> Vec<(u32, Duration)> {
@@ -167,9 +196,9 @@ impl Outbox {
         waits
     }
 
-    /// Whether nothing waits any more.
+    /// Whether nothing waits any more, here or in the socket.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.unsent.is_none()
     }
 }
 

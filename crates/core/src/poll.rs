@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::{Interest, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
-use crate::transport::{PipeSocket, PipeWatch, Transport};
+use crate::transport::{PipeSocket, PipeWatch, Socket, Transport};
 
 /// One edge: what has become possible since the last one.
 #[derive(Clone, Copy, Debug)]
@@ -74,17 +74,18 @@ impl MioPoll {
 }
 
 impl Poll for MioPoll {
-    type Socket = mio::net::TcpStream;
+    type Socket = Socket;
 
     fn register(&mut self, socket: &mut Self::Socket, key: u64) -> io::Result<()> {
         // The token is the key: 64 bits on every platform that weir is built for.
         let token = Token(usize::try_from(key).map_err(io::Error::other)?);
-        self.poll.registry().register(socket, token, Interest::READABLE | Interest::WRITABLE)
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(socket.tcp_mut(), token, interest)
     }
 
     fn deregister(&mut self, socket: &mut Self::Socket, _key: u64) {
         // The drop that follows takes the descriptor out of epoll anyway.
-        if let Err(error) = self.poll.registry().deregister(socket) {
+        if let Err(error) = self.poll.registry().deregister(socket.tcp_mut()) {
             tracing::debug!(%error, "epoll deregistration");
         }
     }

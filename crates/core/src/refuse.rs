@@ -29,6 +29,8 @@ pub(crate) enum RefusalForm {
     Message(u16),
     /// HTTP 503 with Retry-After.
     Http,
+    /// Nothing, where it would have to be said in TLS: only the end.
+    Silence,
 }
 
 /// Tells refused peers. Runs on the service runtime.
@@ -87,6 +89,7 @@ impl Refuser {
                 site.wire.encode(line.as_bytes(), MessageKind::Text, &mut out);
                 out
             }
+            RefusalForm::Silence => Vec::new(),
             RefusalForm::Http => {
                 let body = format!("{{\"error\":\"{text}\"}}\n");
                 format!(

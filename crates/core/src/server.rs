@@ -20,7 +20,8 @@ use crate::clock;
 use crate::connection::NewConnection;
 use crate::context::{ConnIds, RequestId};
 use crate::ends::{Ended, Ends};
-use crate::event_loop::{AcceptedHttp, Beat, EventLoop, HttpListener, HttpQuery, HttpSide, Woken};
+use crate::event_loop::{Beat, EventLoop, Woken};
+use crate::handshake::Handshake;
 use crate::http::{HttpMetrics, HttpPath, HttpSite, Origins, PathKind};
 use crate::lifeline::Lifeline;
 use crate::limits::{Limits, Timeouts};
@@ -31,6 +32,9 @@ use crate::refuse::{RefusalForm, Refuser};
 use crate::service::Service;
 use crate::site::{Site, SiteWire};
 use crate::stage::Stage;
+use crate::tasks::{Accepted, TaskListener, TaskQuery, TaskWire, Tasks};
+use crate::tls::{self, ListenerTls, TlsFault, TlsMetrics, TlsOptions, TlsReload, TlsSettings};
+use crate::transport::Socket;
 use crate::view::{Query, Row};
 use crate::worker::asks::AskSpawner;
 use crate::worker::{Bench, Control, Mailbox, Worker};
@@ -86,6 +90,8 @@ pub struct ListenerOptions {
     pub connections_max: Option<usize>,
     /// Socket options.
     pub socket: SocketOptions,
+    /// TLS before all else.
+    pub tls: Option<TlsOptions>,
 }
 
 /// Everything the engine is made of.
@@ -127,8 +133,16 @@ pub enum BindError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// The HTTP metrics could not be registered.
-    #[error("metrics of http listeners")]
+    /// The files of a listener's TLS could not be used.
+    #[error("listener {listener}: tls.{fault}")]
+    Tls {
+        /// The listener's name.
+        listener: String,
+        /// The first fault.
+        fault: TlsFault,
+    },
+    /// Metrics could not be registered.
+    #[error("metrics of listeners")]
     Metrics(#[from] prometheus::Error),
 }
 
@@ -136,7 +150,7 @@ pub enum BindError {
 pub struct Bound {
     listeners: Vec<BoundListener>,
     sites: Arc<[Site]>,
-    http: Arc<[HttpListener]>,
+    tasks: Arc<[TaskListener]>,
     metrics: Arc<CoreMetrics>,
     admission: Arc<Admission>,
     settings: Settings,
@@ -158,18 +172,19 @@ struct BoundListener {
 }
 
 /// Where accepted sockets of a listener go.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Target {
     /// Straight into a table, as this site.
     Table(u16),
-    /// To HTTP, as this listener.
-    Http(usize),
+    /// To a task of a worker, as this listener of theirs.
+    Task(usize),
 }
 
 /// Binds every listener.
 ///
 /// # Errors
-/// The first address that cannot be bound; the others are closed again.
+/// The first address that cannot be bound, or certificate that cannot be used; what was bound is
+/// closed again.
 pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<Bound, BindError> {
     let plan = Plan::new(&options, registry)?;
     let mut listeners = Vec::with_capacity(options.listeners.len());
@@ -199,34 +214,43 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         drain_window: options.drain_window,
         seed: options.seed,
     };
-    let (sites, http) = (plan.sites.into(), plan.http.into());
-    Ok(Bound { listeners, sites, http, metrics, admission, settings })
+    let (sites, tasks) = (plan.sites.into(), plan.tasks.into());
+    Ok(Bound { listeners, sites, tasks, metrics, admission, settings })
 }
 
-/// Sites and HTTP listeners worked out from the options.
+/// Sites and listeners worked out from the options.
 struct Plan {
     sites: Vec<Site>,
     /// The message counters there are: one place for each listener and route.
     labels: Vec<SiteLabels>,
-    http: Vec<HttpListener>,
+    tasks: Vec<TaskListener>,
     targets: Vec<Target>,
 }
 
 impl Plan {
     fn new(options: &ServerOptions, registry: &prometheus::Registry) -> Result<Self, BindError> {
         let http_metrics = HttpMetrics::register(registry)?;
+        let tls_metrics = TlsMetrics::register(registry)?;
         let mut plan =
-            Self { sites: Vec::new(), labels: Vec::new(), http: Vec::new(), targets: Vec::new() };
+            Self { sites: Vec::new(), labels: Vec::new(), tasks: Vec::new(), targets: Vec::new() };
         for (index, one) in options.listeners.iter().enumerate() {
+            let handshake = handshake(one, &tls_metrics)?;
             let target = match &one.kind {
                 ListenerKind::Messages { wire, service, heartbeat, farewell } => {
                     let site = plan.site(options, index, *wire, service);
                     let place = &mut plan.sites[usize::from(site)];
                     place.heartbeat = heartbeat.clone();
                     place.farewell = farewell.clone();
-                    Target::Table(site)
+                    if handshake.is_empty() {
+                        Target::Table(site)
+                    } else {
+                        plan.task(options, index, handshake, TaskWire::Messages(site))
+                    }
                 }
-                ListenerKind::Http { paths } => plan.http(options, index, paths, &http_metrics),
+                ListenerKind::Http { paths } => {
+                    let wire = plan.http(options, index, paths, &http_metrics);
+                    plan.task(options, index, handshake, wire)
+                }
             };
             plan.targets.push(target);
         }
@@ -263,7 +287,7 @@ impl Plan {
         listener: usize,
         paths: &[PathOptions],
         metrics: &HttpMetrics,
-    ) -> Target {
+    ) -> TaskWire {
         let mut websockets = Vec::new();
         let mut served = Vec::new();
         for path in paths {
@@ -289,14 +313,24 @@ impl Plan {
             options.timeouts.clone(),
             metrics,
         );
-        self.http.push(HttpListener {
+        TaskWire::Http { site: Arc::new(site), websockets, cells: Vec::new() }
+    }
+
+    fn task(
+        &mut self,
+        options: &ServerOptions,
+        listener: usize,
+        handshake: Handshake,
+        wire: TaskWire,
+    ) -> Target {
+        self.tasks.push(TaskListener {
             name: options.listeners[listener].name.clone(),
-            site: Arc::new(site),
-            websockets,
-            cells: Vec::new(),
+            timeouts: options.timeouts.clone(),
+            handshake,
+            wire,
             carrier_cells: 0,
         });
-        Target::Http(self.http.len() - 1)
+        Target::Task(self.tasks.len() - 1)
     }
 
     /// Gives every site and every HTTP path its place among the message counters.
@@ -309,24 +343,41 @@ impl Plan {
             let labels = labels(&site.listener, site.service.route());
             site.cells = find_or_push(&mut self.labels, labels) as u16;
         }
-        let paths = options.listeners.iter().filter_map(|one| match &one.kind {
-            ListenerKind::Http { paths } => Some(paths),
-            ListenerKind::Messages { .. } => None,
-        });
-        for (http, paths) in self.http.iter_mut().zip(paths) {
-            for (path, websocket) in paths.iter().zip(&http.websockets) {
-                let cells = match websocket {
-                    Some(site) => usize::from(self.sites[usize::from(*site)].cells),
-                    None => {
-                        find_or_push(&mut self.labels, labels(&http.name, path.service.route()))
+        for (one, target) in options.listeners.iter().zip(&self.targets) {
+            let Target::Task(task) = *target else { continue };
+            let task = &mut self.tasks[task];
+            match (&mut task.wire, &one.kind) {
+                (TaskWire::Http { websockets, cells, .. }, ListenerKind::Http { paths }) => {
+                    for (path, websocket) in paths.iter().zip(websockets) {
+                        cells.push(match websocket {
+                            Some(site) => usize::from(self.sites[usize::from(*site)].cells),
+                            None => {
+                                let labels = labels(&one.name, path.service.route());
+                                find_or_push(&mut self.labels, labels)
+                            }
+                        });
                     }
-                };
-                http.cells.push(cells);
+                    // HTTP itself belongs to no route.
+                    task.carrier_cells = find_or_push(&mut self.labels, labels(&one.name, ""));
+                }
+                (TaskWire::Messages(site), _) => {
+                    task.carrier_cells = usize::from(self.sites[usize::from(*site)].cells);
+                }
+                (TaskWire::Http { .. }, ListenerKind::Messages { .. }) => {}
             }
-            // HTTP itself belongs to no route.
-            http.carrier_cells = find_or_push(&mut self.labels, labels(&http.name, ""));
         }
     }
+}
+
+/// What the connections of a listener go through first.
+fn handshake(one: &ListenerOptions, metrics: &TlsMetrics) -> Result<Handshake, BindError> {
+    let Some(options) = &one.tls else { return Ok(Handshake { tls: None }) };
+    let settings = TlsSettings::load(options.clone()).map_err(|faults| BindError::Tls {
+        listener: one.name.clone(),
+        fault: faults.into_iter().next().expect("no error is without a fault"),
+    })?;
+    let metrics = metrics.listener(&one.name);
+    Ok(Handshake { tls: Some(ListenerTls::new(one.name.clone(), settings, metrics)) })
 }
 
 /// Two paths may lead to the same route: a series has one place.
@@ -369,7 +420,9 @@ impl Bound {
             threads.push(thread);
         }
         let hands: Arc<[WorkerHand]> = hands.into();
+        let tls = self.tasks.iter().filter_map(|one| one.handshake.tls.clone()).collect();
         let running = Running {
+            tls,
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
             ends,
@@ -411,20 +464,20 @@ impl Bound {
         let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
         let worker =
             Worker::new(MioPoll::new()?, bench, mailbox, Arc::clone(ends), Arc::clone(&load), now);
-        let http = Arc::new(HttpSide {
-            listeners: Arc::clone(&self.http),
+        let tasks = Arc::new(Tasks {
+            listeners: Arc::clone(&self.tasks),
             asks: Asks::new(service.clone(), lifeline.tasks.clone()),
             opens: opens.clone(),
             ends: Arc::clone(ends),
             load: Arc::clone(&load),
             cells: Arc::clone(&cells),
-            tasks: lifeline.tasks.clone(),
+            tracker: lifeline.tasks.clone(),
             force: lifeline.force.clone(),
             live: Mutex::default(),
         });
         let event_loop = EventLoop {
             worker,
-            http,
+            tasks,
             accepted: accepted_lane,
             queries: queries_lane,
             woken: Woken::default(),
@@ -434,6 +487,20 @@ impl Bound {
         };
         let thread = spawn_worker(index, event_loop)?;
         Ok((WorkerHand { control, opens, accepted, queries, load }, thread))
+    }
+
+    /// The form of what a refused peer of this listener is told: under TLS it is told nothing, for
+    /// a handshake is what there is no room for.
+    fn form(&self, target: Target) -> RefusalForm {
+        let site = match target {
+            Target::Table(site) => return RefusalForm::Message(site),
+            Target::Task(task) => &self.tasks[task],
+        };
+        match site.wire {
+            _ if site.handshake.tls.is_some() => RefusalForm::Silence,
+            TaskWire::Messages(site) => RefusalForm::Message(site),
+            TaskWire::Http { .. } => RefusalForm::Http,
+        }
     }
 
     fn acceptors(
@@ -449,14 +516,12 @@ impl Bound {
             service.clone(),
         );
         let ids = Arc::new(ConnIds::new(self.settings.seed));
-        let acceptor = |(index, listener): (usize, BoundListener)| {
+        let forms: Vec<_> = self.listeners.iter().map(|one| self.form(one.target)).collect();
+        let acceptor = |((index, listener), form): ((usize, BoundListener), RefusalForm)| {
             let acceptor = Acceptor {
                 index: index as u16,
                 target: listener.target,
-                form: match listener.target {
-                    Target::Table(site) => RefusalForm::Message(site),
-                    Target::Http(_) => RefusalForm::Http,
-                },
+                form,
                 admission: Arc::clone(&self.admission),
                 metrics: Arc::clone(&self.metrics),
                 refuser: refuser.clone(),
@@ -465,7 +530,7 @@ impl Bound {
             };
             (listener, acceptor)
         };
-        self.listeners.into_iter().enumerate().map(acceptor).collect()
+        self.listeners.into_iter().enumerate().zip(forms).map(acceptor).collect()
     }
 }
 
@@ -481,9 +546,9 @@ fn spawn_worker(index: usize, event_loop: EventLoop) -> io::Result<JoinHandle<()
 /// The sending ends of a worker's lanes.
 struct WorkerHand {
     control: mpsc::Sender<Control>,
-    opens: mpsc::Sender<NewConnection<mio::net::TcpStream>>,
-    accepted: mpsc::Sender<AcceptedHttp>,
-    queries: mpsc::Sender<HttpQuery>,
+    opens: mpsc::Sender<NewConnection<Socket>>,
+    accepted: mpsc::Sender<Accepted>,
+    queries: mpsc::Sender<TaskQuery>,
     load: Arc<AtomicUsize>,
 }
 
@@ -520,7 +585,7 @@ impl Accepting for Acceptor {
         let handed = match self.target {
             Target::Table(site) => {
                 let request_id = RequestId::Message { conn: id, seq: 0 };
-                let socket = mio::net::TcpStream::from_std(socket);
+                let socket = Socket::Plain(mio::net::TcpStream::from_std(socket));
                 let early = Vec::new();
                 let new = NewConnection {
                     socket,
@@ -536,8 +601,8 @@ impl Accepting for Acceptor {
                 };
                 hand.opens.send(new).await.is_ok()
             }
-            Target::Http(listener) => {
-                let new = AcceptedHttp { socket, peer, id, permit, record, accepted, listener };
+            Target::Task(listener) => {
+                let new = Accepted { socket, peer, id, permit, record, accepted, listener };
                 hand.accepted.send(new).await.is_ok()
             }
         };
@@ -557,6 +622,8 @@ impl Accepting for Acceptor {
 
 /// The engine at work.
 pub struct Running {
+    /// Of every listener that has it.
+    tls: Arc<[Arc<ListenerTls>]>,
     admission: Arc<Admission>,
     metrics: Arc<CoreMetrics>,
     ends: Arc<Ends>,
@@ -599,6 +666,15 @@ impl Running {
         };
         // Not on the tracker: it lives until the stop, which waits for the tracker.
         drop(service.spawn(task));
+        if !self.tls.is_empty() {
+            drop(service.spawn(tls::watch(Arc::clone(&self.tls), self.stop.clone())));
+        }
+    }
+
+    /// Reads the certificate files of every listener again, at once; that is done every few seconds
+    /// anyway. What is good takes effect for the handshakes that begin from then on.
+    pub async fn reload_tls(&self) -> Vec<TlsReload> {
+        tls::reload(Arc::clone(&self.tls)).await
     }
 
     /// Connections that are open, handshakes included.

@@ -1,5 +1,5 @@
-//! The second seam: what a connection reads from and writes to. TCP, and an in-memory pipe for
-//! simulation and for measuring a million sessions. Knows nothing of messages.
+//! The second seam: what a connection reads from and writes to. TCP, TLS on it, and an in-memory pipe
+//! for simulation and for measuring a million sessions. Knows nothing of messages.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use socket2::SockRef;
+
+use crate::tls::TlsSocket;
 
 /// A non-blocking byte stream. "Not now" is [`io::ErrorKind::WouldBlock`].
 pub trait Transport {
@@ -30,6 +32,25 @@ pub trait Transport {
 
     /// Makes the drop that follows a reset: nothing that waits in the socket is delivered.
     fn reset_on_drop(&mut self);
+
+    /// Whether bytes that a write took are not with the kernel yet. A bare socket has none such.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
+    /// Gives the kernel what a write took and it did not.
+    ///
+    /// # Errors
+    /// `WouldBlock` when not all of it fits; anything else ends the connection.
+    fn try_flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether a read has something to tell though no edge will say so: an end that was met behind
+    /// the bytes of the read before.
+    fn has_unread(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for mio::net::TcpStream {
@@ -53,6 +74,75 @@ impl Transport for mio::net::TcpStream {
         // A failure leaves an ordinary close, which is safe.
         if let Err(error) = SockRef::from(&*self).set_linger(Some(std::time::Duration::ZERO)) {
             tracing::debug!(%error, "SO_LINGER not set");
+        }
+    }
+}
+
+/// A socket of the table.
+pub enum Socket {
+    /// Bytes as they are.
+    Plain(mio::net::TcpStream),
+    /// TLS, with its state beside the table: a plain connection does not pay for its room.
+    Tls(Box<TlsSocket<mio::net::TcpStream>>),
+}
+
+impl Socket {
+    /// The TCP socket, for the poll.
+    pub(crate) fn tcp_mut(&mut self) -> &mut mio::net::TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.socket_mut(),
+        }
+    }
+}
+
+impl Transport for Socket {
+    fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_read(buf),
+            Self::Tls(tls) => tls.try_read(buf),
+        }
+    }
+
+    fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_write_vectored(bufs),
+            Self::Tls(tls) => tls.try_write_vectored(bufs),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.shutdown_write(),
+            Self::Tls(tls) => tls.shutdown_write(),
+        }
+    }
+
+    fn reset_on_drop(&mut self) {
+        match self {
+            Self::Plain(tcp) => tcp.reset_on_drop(),
+            Self::Tls(tls) => tls.reset_on_drop(),
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_unsent(),
+        }
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.try_flush(),
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(tls) => tls.has_unread(),
         }
     }
 }

@@ -187,6 +187,8 @@ fn in_good_order(client: &Client, reason: CloseReason) -> bool {
         | CloseReason::Aged
         | CloseReason::Drained => client.script.end != End::Reset,
         CloseReason::HandshakeTimeout
+        | CloseReason::TlsFailed
+        | CloseReason::Refused
         | CloseReason::HeaderTimeout
         | CloseReason::BadRequest
         | CloseReason::PeerReset

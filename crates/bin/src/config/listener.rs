@@ -9,6 +9,7 @@ use weir_core::wire::lines::{EmptyLines, UnfinishedLine};
 
 use super::raw::{Setting, choices};
 use super::section::{Key, Section, Table, section};
+use super::tls::Tls;
 use super::values::{HttpPath, Line, Name, Origin};
 
 /// The wire's name in the file.
@@ -120,6 +121,8 @@ section! {
 pub struct Listener {
     /// What every listener has.
     pub keys: ListenerKeys,
+    /// TLS before all else.
+    pub tls: Option<Tls>,
     /// Its wire, with what belongs to it.
     pub wire: Wire,
 }
@@ -168,6 +171,7 @@ impl Listener {
     pub(super) fn read(mut table: Table<'_>) -> Option<Self> {
         let kind = table.peek("wire");
         let keys = ListenerKeys::read(&mut table);
+        let tls = table.table("tls").map(Tls::read);
         let lines = (LinesKeys::KEYS, LINES);
         let length = (LengthKeys::KEYS, LENGTH);
         let http = (PATHS, HTTP);
@@ -195,7 +199,12 @@ impl Listener {
                 None
             }
         };
-        Some(Self { keys: keys?, wire: wire? })
+        // A table that is there and wrong is no table that is not there.
+        let tls = match tls {
+            Some(tls) => Some(tls?),
+            None => None,
+        };
+        Some(Self { keys: keys?, tls, wire: wire? })
     }
 
     /// The routes it names, each with the path of the key that names it.
@@ -221,6 +230,9 @@ impl Listener {
                 let routes = routes.iter().map(HttpRoute::show).collect();
                 shown.insert("paths".to_owned(), routes);
             }
+        }
+        if let Some(tls) = &self.tls {
+            shown.insert("tls".to_owned(), tls.show());
         }
         shown.into()
     }

@@ -13,6 +13,7 @@ pub mod route;
 pub mod secret;
 pub mod section;
 pub mod sections;
+pub mod tls;
 pub mod units;
 pub mod upstream;
 pub mod values;

@@ -4,6 +4,7 @@
 use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PathKeys, WebSocketKeys, Wire};
 use super::route::{EchoKeys, RouteKeys, UpstreamRouteKeys};
 use super::section::{Key, Section};
+use super::tls::{CertificateKeys, TlsKeys};
 use super::units::Grace;
 use super::upstream::Upstream;
 use super::values::Target;
@@ -39,6 +40,8 @@ pub fn default_config() -> String {
     reference::<ListenerKeys>(&mut text, "[[listeners]]");
     reference::<LinesKeys>(&mut text, "");
     reference::<LengthKeys>(&mut text, "");
+    reference::<TlsKeys>(&mut text, "[listeners.tls]");
+    reference::<CertificateKeys>(&mut text, "[[listeners.tls.certificates]]");
     reference::<PathKeys>(&mut text, "[[listeners.paths]]");
     reference::<WebSocketKeys>(&mut text, "");
     reference::<RouteKeys>(&mut text, "[[routes]]");
@@ -88,7 +91,8 @@ pub fn summary(config: &Config) -> String {
                 format!("http, {}", routes.collect::<Vec<_>>().join(", "))
             }
         };
-        text.push_str(&format!("  listener {} on {}: {what}\n", keys.name, keys.address));
+        let tls = if listener.tls.is_some() { ", tls" } else { "" };
+        text.push_str(&format!("  listener {} on {}: {what}{tls}\n", keys.name, keys.address));
     }
     for upstream in &config.upstreams {
         let targets: Vec<String> = upstream.targets.iter().map(Target::to_string).collect();

@@ -151,6 +151,9 @@ impl Reading {
         checks::timeouts(&self.timeouts, faults);
         checks::listeners(&self.listeners, &self.ops, &self.timeouts, faults);
         for (i, listener) in present(&self.listeners) {
+            if let Some(tls) = &listener.tls {
+                tls.check(&format!("listeners[{i}].tls"), &listener.wire, faults);
+            }
             for (path, route) in listener.routes(&format!("listeners[{i}]")) {
                 checks::reference(&path, route, "route", &self.route_names, faults);
             }

@@ -161,6 +161,12 @@ impl<'a> Table<'a> {
         section
     }
 
+    /// Takes a table out of this table; `None` when it is not there.
+    pub(super) fn table(&mut self, name: &str) -> Option<Self> {
+        let value = self.entries.remove(name)?;
+        Some(Self::new(self.key(name), value, self.faults))
+    }
+
     /// Takes a list of tables out of this table.
     pub(super) fn tables(&mut self, name: &str) -> Vec<Self> {
         let path = self.key(name);

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::asks::Asks;
@@ -132,6 +133,8 @@ pub struct HttpPeer {
     pub conn: ConnId,
     /// What TLS found out about the peer.
     pub tls: Option<Arc<TlsInfo>>,
+    /// When the listener accepted it: the handshake's deadline counts from there.
+    pub accepted: Instant,
     /// How it is told to stop.
     pub stop: HttpStop,
     /// Where asks run.

@@ -140,7 +140,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     async fn run(&mut self, site: &HttpSite, peer: &HttpPeer) -> Ending {
-        let opened = Instant::now();
+        let opened = peer.accepted;
         let mut timer = pin!(tokio::time::sleep_until(opened));
         loop {
             let draining = self.draining;

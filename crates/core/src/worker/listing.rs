@@ -66,7 +66,7 @@ fn row<S: Transport>(connection: &Connection<S>, site: &Site, tick: Tick) -> Row
             Phase::Open => "open",
             Phase::Finishing | Phase::Closing | Phase::Lingering => "draining",
         },
-        peer: connection.peer,
+        peer: connection.peer(),
         age: tick.since(connection.opened),
         idle: tick.since(connection.active),
         received: connection.received,

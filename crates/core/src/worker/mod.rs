@@ -439,7 +439,7 @@ impl<P: Poll> Worker<P> {
             conn: connection.id,
             listener: site.listener.clone(),
             route: site.service.route().to_owned(),
-            peer: connection.peer,
+            peer: connection.peer(),
             reason,
             duration: self.bench.tick().since(connection.opened),
             received: connection.received,

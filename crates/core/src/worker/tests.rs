@@ -332,8 +332,8 @@ fn force_closes_whoever_is_left() {
 
 #[test]
 fn a_connection_at_rest_stays_within_its_budget() {
-    let size = size_of::<crate::connection::Connection<mio::net::TcpStream>>();
-    assert!(size <= 288, "a connection takes {size} bytes of the table");
+    let size = size_of::<crate::connection::Connection<crate::transport::Socket>>();
+    assert!(size <= 248, "a connection takes {size} bytes of the table");
 }
 
 #[test]

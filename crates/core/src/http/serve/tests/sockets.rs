@@ -11,6 +11,7 @@ async fn connect_tcp(stop: &HttpStop) -> (std::net::TcpStream, JoinHandle<CloseR
         addr,
         conn: ConnId::from_raw(1),
         tls: None,
+        accepted: Instant::now(),
         stop: stop.clone(),
         asks: Asks::new(Handle::current(), TaskTracker::new()),
         traffic: Arc::new(Tally::default()),

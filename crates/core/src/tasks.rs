@@ -1,0 +1,385 @@
+//! What runs as a task beside a worker's table: handshakes, and HTTP connections until they end or
+//! are WebSockets of the table. Knows no turn and no message.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Permit;
+use crate::asks::Asks;
+use crate::clock;
+use crate::close::CloseReason;
+use crate::connection::NewConnection;
+use crate::context::{ConnId, RequestId};
+use crate::ends::{Ended, Ends, Owed};
+use crate::handshake::{Handshake, Patience, Shaken, Stream};
+use crate::http::{self, HttpEnd, HttpPeer, HttpSite, HttpStop, HttpTraffic};
+use crate::limits::Timeouts;
+use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
+use crate::tls::TlsInfo;
+use crate::transport::Socket;
+use crate::view::{Query, Row};
+use crate::worker::pace::Pace;
+
+/// An accepted connection of a listener whose connections begin as tasks.
+pub(crate) struct Accepted {
+    pub(crate) socket: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) id: ConnId,
+    pub(crate) permit: Permit,
+    pub(crate) record: ConnectionRecord,
+    pub(crate) accepted: Instant,
+    /// The place of its listener in [`Tasks::listeners`].
+    pub(crate) listener: usize,
+}
+
+/// A listener whose connections begin as tasks.
+pub(crate) struct TaskListener {
+    pub(crate) name: String,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) handshake: Handshake,
+    pub(crate) wire: TaskWire,
+    /// The counters of bytes that belong to no message: HTTP's heads, bodies, responses.
+    pub(crate) carrier_cells: usize,
+}
+
+/// What follows the handshake.
+pub(crate) enum TaskWire {
+    /// Messages: the connection goes to the table, as this site.
+    Messages(u16),
+    /// HTTP, whose paths lead and count somewhere.
+    Http {
+        site: Arc<HttpSite>,
+        /// For each path of the site: the table site of its WebSockets.
+        websockets: Vec<Option<u16>>,
+        /// For each path of the site: the message counters.
+        cells: Vec<usize>,
+    },
+}
+
+/// A question about the tasks of one worker.
+pub(crate) type TaskQuery = (Query, tokio::sync::oneshot::Sender<Vec<Row>>);
+
+/// What the tasks of one worker share.
+pub(crate) struct Tasks {
+    pub(crate) listeners: Arc<[TaskListener]>,
+    pub(crate) asks: Asks,
+    pub(crate) opens: mpsc::Sender<NewConnection<Socket>>,
+    pub(crate) ends: Arc<Ends>,
+    pub(crate) load: Arc<AtomicUsize>,
+    pub(crate) cells: Arc<WorkerCells>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) force: CancellationToken,
+    /// Connections that are not in the table. Touched by the worker's thread alone.
+    pub(crate) live: Mutex<HashMap<ConnId, Live>>,
+}
+
+/// A connection that is a task.
+pub(crate) struct Live {
+    listener: usize,
+    peer: SocketAddr,
+    accepted: Instant,
+    drain: CancellationToken,
+    counts: Arc<Counts>,
+}
+
+/// What one connection counts, for itself and for its worker. Only the worker's thread writes.
+struct Counts {
+    listeners: Arc<[TaskListener]>,
+    listener: usize,
+    worker: Arc<WorkerCells>,
+    received: Cell,
+    sent: Cell,
+    answered: Cell,
+    received_bytes: Cell,
+    sent_bytes: Cell,
+}
+
+impl Counts {
+    fn new(tasks: &Tasks, listener: usize) -> Arc<Self> {
+        Arc::new(Self {
+            listeners: Arc::clone(&tasks.listeners),
+            listener,
+            worker: Arc::clone(&tasks.cells),
+            received: Cell::default(),
+            sent: Cell::default(),
+            answered: Cell::default(),
+            received_bytes: Cell::default(),
+            sent_bytes: Cell::default(),
+        })
+    }
+
+    fn carrier(&self) -> &SiteCells {
+        &self.worker.sites[self.listeners[self.listener].carrier_cells]
+    }
+
+    fn path(&self, path: usize) -> &SiteCells {
+        let listener = &self.listeners[self.listener];
+        let cells = match &listener.wire {
+            TaskWire::Http { cells, .. } => cells[path],
+            TaskWire::Messages(_) => listener.carrier_cells,
+        };
+        &self.worker.sites[cells]
+    }
+}
+
+impl HttpTraffic for Counts {
+    fn bytes_received(&self, n: u64) {
+        self.received_bytes.add(n);
+        self.carrier().bytes_received.add(n);
+    }
+
+    fn bytes_sent(&self, n: u64) {
+        self.sent_bytes.add(n);
+        self.carrier().bytes_sent.add(n);
+    }
+
+    fn message_received(&self, path: usize) {
+        self.received.add(1);
+        self.path(path).messages_received.add(1);
+    }
+
+    fn message_sent(&self, path: usize) {
+        self.sent.add(1);
+        self.path(path).messages_sent.add(1);
+    }
+
+    fn message_answered(&self) {
+        self.answered.add(1);
+    }
+}
+
+impl Tasks {
+    /// Starts the task of an accepted connection. `forced`: everybody is being closed.
+    pub(crate) fn start(this: &Arc<Self>, accepted: Accepted, forced: bool) {
+        let drain = this.force.child_token();
+        if forced {
+            drain.cancel();
+        }
+        let counts = Counts::new(this, accepted.listener);
+        let live = Live {
+            listener: accepted.listener,
+            peer: accepted.peer,
+            accepted: accepted.accepted,
+            drain: drain.clone(),
+            counts: Arc::clone(&counts),
+        };
+        this.live.lock().insert(accepted.id, live);
+        let Accepted { socket, peer, id, permit, record, accepted, listener } = accepted;
+        let task = Task {
+            tasks: Arc::clone(this),
+            peer,
+            id,
+            permit,
+            record,
+            accepted,
+            listener,
+            drain,
+            counts,
+        };
+        this.tracker.spawn(task.run(socket));
+    }
+
+    pub(crate) fn rows(&self, now: Instant) -> Vec<Row> {
+        let row = |(id, live): (&ConnId, &Live)| {
+            let age = now.saturating_duration_since(live.accepted);
+            Row {
+                conn: *id,
+                listener: self.listeners[live.listener].name.clone(),
+                route: String::new(),
+                state: if live.drain.is_cancelled() { "draining" } else { "handshaking" },
+                peer: live.peer,
+                age,
+                idle: age,
+                received: live.counts.received.get(),
+                sent: live.counts.sent.get(),
+                received_bytes: live.counts.received_bytes.get(),
+                sent_bytes: live.counts.sent_bytes.get(),
+                outbox_bytes: 0,
+                in_flight: 0,
+            }
+        };
+        self.live.lock().iter().map(row).collect()
+    }
+
+    /// Tells tasks to go at the pace of the drain.
+    pub(crate) fn drain(&self, pace: &mut Option<Pace>, window: Duration, now: Instant) {
+        let live = self.live.lock();
+        let waiting = || live.values().filter(|one| !one.drain.is_cancelled());
+        let pace = pace.get_or_insert_with(|| Pace::new(now, window, waiting().count()));
+        let due = if pace.is_over(now) { usize::MAX } else { pace.due(now) };
+        for one in waiting().take(due) {
+            one.drain.cancel();
+            pace.count();
+        }
+    }
+}
+
+/// Takes a connection out of the live ones however its task ends.
+struct LiveGuard(Arc<Tasks>, ConnId);
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.0.live.lock().remove(&self.1);
+    }
+}
+
+/// One connection from its first byte to its end, or until it is one of the table.
+struct Task {
+    tasks: Arc<Tasks>,
+    peer: SocketAddr,
+    id: ConnId,
+    permit: Permit,
+    record: ConnectionRecord,
+    accepted: Instant,
+    listener: usize,
+    drain: CancellationToken,
+    counts: Arc<Counts>,
+}
+
+/// How the part of a connection that is a task ended.
+enum Ending {
+    /// It goes on in the table.
+    Open(Box<Opened>),
+    Closed(CloseReason),
+}
+
+/// What the table is given.
+struct Opened {
+    stream: Stream,
+    site: Option<u16>,
+    early: Vec<u8>,
+    request_id: RequestId,
+    tls: Option<Arc<TlsInfo>>,
+}
+
+impl Task {
+    async fn run(self, socket: std::net::TcpStream) {
+        let tasks = Arc::clone(&self.tasks);
+        let guard = LiveGuard(Arc::clone(&tasks), self.id);
+        let reason = match self.serve(socket).await {
+            Ending::Open(opened) => {
+                return self.hand_over(*opened, guard).await;
+            }
+            Ending::Closed(reason) => reason,
+        };
+        self.close(reason);
+    }
+
+    async fn serve(&self, socket: std::net::TcpStream) -> Ending {
+        let listener = &self.tasks.listeners[self.listener];
+        let socket = match tokio::net::TcpStream::from_std(socket) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "a socket could not be watched");
+                return Ending::Closed(CloseReason::InternalError);
+            }
+        };
+        let patience = Patience {
+            deadline: (self.accepted + listener.timeouts.handshake).into(),
+            close: listener.timeouts.close,
+            force: &self.tasks.force,
+        };
+        let Shaken { stream, tls } = match listener.handshake.run(socket, &patience).await {
+            Ok(shaken) => shaken,
+            Err(reason) => return Ending::Closed(reason),
+        };
+        match &listener.wire {
+            TaskWire::Messages(site) => Ending::Open(Box::new(Opened {
+                stream,
+                site: Some(*site),
+                early: Vec::new(),
+                request_id: RequestId::Message { conn: self.id, seq: 0 },
+                tls,
+            })),
+            TaskWire::Http { site, websockets, .. } => {
+                let client = self.http_peer(tls.clone());
+                match http::serve(stream, Arc::clone(site), client).await {
+                    HttpEnd::Upgraded { socket, early, path, request_id } => {
+                        Ending::Open(Box::new(Opened {
+                            stream: socket,
+                            site: websockets[path],
+                            early: early.into(),
+                            request_id,
+                            tls,
+                        }))
+                    }
+                    HttpEnd::Closed { reason } => Ending::Closed(reason),
+                }
+            }
+        }
+    }
+
+    fn http_peer(&self, tls: Option<Arc<TlsInfo>>) -> HttpPeer {
+        HttpPeer {
+            addr: self.peer,
+            conn: self.id,
+            tls,
+            accepted: self.accepted.into(),
+            stop: HttpStop { drain: self.drain.clone(), force: self.tasks.force.clone() },
+            asks: self.tasks.asks.clone(),
+            traffic: Arc::clone(&self.counts) as Arc<dyn HttpTraffic>,
+        }
+    }
+
+    /// Moves the connection from the runtime to the table.
+    async fn hand_over(self, opened: Opened, guard: LiveGuard) {
+        let Opened { stream, site, mut early, request_id, tls } = opened;
+        let (Ok(socket), Some(site)) = (stream.into_socket(&mut early), site) else {
+            return self.close(CloseReason::InternalError);
+        };
+        let Self { tasks, peer, id, permit, record, accepted, listener, drain, counts } = self;
+        let new = NewConnection {
+            socket,
+            site,
+            id,
+            peer,
+            permit,
+            record,
+            early,
+            request_id,
+            accepted,
+            tls,
+        };
+        match tasks.opens.send(new).await {
+            Ok(()) => drop(guard),
+            Err(mpsc::error::SendError(new)) => {
+                let NewConnection { permit, record, .. } = new;
+                let this =
+                    Self { tasks, peer, id, permit, record, accepted, listener, drain, counts };
+                this.close(CloseReason::Forced);
+            }
+        }
+    }
+
+    fn close(self, reason: CloseReason) {
+        let Self { tasks, peer, id, permit, record, accepted, listener, counts, .. } = self;
+        record.close(reason);
+        drop(permit);
+        tasks.load.fetch_sub(1, Ordering::Relaxed);
+        if reason == CloseReason::Forced {
+            let owed = counts.received.get() > counts.answered.get();
+            tasks.ends.count_lost(if owed { Owed::Answers } else { Owed::Nothing });
+        }
+        tasks.ends.push(Ended {
+            conn: id,
+            listener: tasks.listeners[listener].name.clone(),
+            route: String::new(),
+            peer,
+            reason,
+            duration: clock::now().saturating_duration_since(accepted),
+            received: counts.received.get(),
+            sent: counts.sent.get(),
+            received_bytes: counts.received_bytes.get(),
+            sent_bytes: counts.sent_bytes.get(),
+            at: SystemTime::now(),
+        });
+    }
+}
