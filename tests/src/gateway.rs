@@ -135,8 +135,18 @@ impl Gateway {
     ///
     /// When the program cannot be started.
     pub async fn run(config: &str) -> Self {
+        Self::run_with(config, &[]).await
+    }
+
+    /// Starts weir with this `weir.toml` and these variables, and does not wait for anything.
+    ///
+    /// # Panics
+    ///
+    /// When the program cannot be started.
+    pub async fn run_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let path = config_file(config);
         let mut command = weir_command().await;
+        command.envs(variables.iter().copied());
         command.arg("--config").arg(&path).arg("serve");
         Self::spawn(command, path)
     }

@@ -15,10 +15,11 @@ use weir_core::server::{self, Running};
 use weir_ops::{Background, Health, Ops, OpsHandle, OpsOptions, OpsState, Token};
 use weir_pipeline::upstream::StageMetrics as RouteStages;
 
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::console::{Connections, Filter};
 use crate::engine::{self, Upstreams};
 use crate::metrics;
+use crate::notify::Notifier;
 use crate::runtime;
 use crate::shutdown::{Lost, Outcome, Shutdown, Stage, StageMetrics, Stop, Stoppable};
 use crate::signals::Signals;
@@ -104,10 +105,12 @@ impl App {
             async move { running.accept(&lifeline, &handle) }
         };
         let (ended, end) = oneshot::channel();
+        let notify = notify(shutdown.stage(), Arc::clone(&health));
         let background: Vec<Background> = vec![
             // Read where the side port runs, so that they are heard while all else is saturated.
             Box::pin(signals.forward(stops.clone())),
             Box::pin(follow),
+            Box::pin(notify),
             Box::pin(live(shutdown, start, work, ended)),
         ];
         let telemetry = Arc::new(self.telemetry);
@@ -160,6 +163,15 @@ async fn follow(mut stage: tokio::sync::watch::Receiver<Stage>, health: Arc<Heal
         if stage.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Tells the service manager of each stage, when one has started weir.
+async fn notify(stage: tokio::sync::watch::Receiver<Stage>, health: Arc<Health>) {
+    let Some(manager) = environment::manager() else { return };
+    match Notifier::connect(&manager) {
+        Ok(notifier) => notifier.follow(stage, health).await,
+        Err(error) => tracing::warn!(%error, "the service manager cannot be told"),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::probe::Url;
 use crate::version;
 
 /// weir: an observable real-time connection gateway.
@@ -35,7 +37,7 @@ pub struct Args {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run until told to stop (what weir does without a command)
     #[default]
@@ -44,12 +46,29 @@ pub enum Command {
     Check,
     /// Print every setting with its default and what it means, as a file that weir reads
     PrintConfig,
+    /// Ask a running weir whether it is well: 0 when it answers 200 in time, else 1
+    Probe {
+        /// What to ask
+        #[arg(long, default_value = "http://127.0.0.1:6060/healthz")]
+        url: Url,
+        /// Longest wait for the answer
+        #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+        timeout: Duration,
+    },
+}
+
+/// Whole seconds, at least one and at most a minute.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
+        _ => Err("wanted 1 to 60".to_owned()),
+    }
 }
 
 impl Args {
     /// The command, which is to serve when there is none.
     pub fn command(&self) -> Command {
-        self.command.unwrap_or_default()
+        self.command.clone().unwrap_or_default()
     }
 }
 

@@ -7,6 +7,8 @@ pub mod config;
 pub mod console;
 pub mod engine;
 pub mod metrics;
+pub mod notify;
+pub mod probe;
 pub mod runtime;
 pub mod shutdown;
 pub mod signals;

@@ -11,6 +11,7 @@ use clap::Parser;
 use weir::app::App;
 use weir::args::{Args, Command};
 use weir::config::{Config, Surroundings, print};
+use weir::probe;
 use weir::signals::Signals;
 use weir::telemetry;
 
@@ -19,15 +20,19 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if args.command() == Command::PrintConfig {
-        return write(&print::default_config());
+    match args.command() {
+        Command::PrintConfig => return write(&print::default_config()),
+        Command::Probe { url, timeout } => return told(&url, probe::probe(&url, timeout)),
+        Command::Check | Command::Serve => {}
     }
     let config = match Config::load(args.config.as_deref(), &Surroundings::here()) {
         Ok(config) => config,
         Err(faults) => return faults.report(), // all of them at once
     };
     match args.command() {
-        Command::Check | Command::PrintConfig => write(&print::summary(&config)),
+        Command::Check | Command::PrintConfig | Command::Probe { .. } => {
+            write(&print::summary(&config))
+        }
         Command::Serve => match serve(config) {
             Ok(code) => code,
             Err(error) => failed(&error),
@@ -45,6 +50,14 @@ fn serve(config: Config) -> anyhow::Result<ExitCode> {
         log.flush(LAST_WORDS);
     }
     ended
+}
+
+/// Says why a probe failed; one that did not has nothing to say.
+fn told(url: &probe::Url, outcome: Result<(), probe::ProbeError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&anyhow::Error::new(error).context(url.to_string())),
+    }
 }
 
 /// Prints the chain of causes once.

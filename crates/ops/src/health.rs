@@ -138,6 +138,11 @@ impl Health {
         self.inner.lock().dependencies.iter().all(|item| item.pending.lock().is_none())
     }
 
+    /// Whether every event loop turns: what `/healthz` tells.
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.stalled(now).is_empty()
+    }
+
     /// The workers that have not beaten for longer than the stall at `now`.
     fn stalled(&self, now: Instant) -> Vec<Stalled> {
         let now = millis(self.origin, now);

@@ -2,6 +2,7 @@
 //! `WEIR_LISTENERS__HTTP__ADDRESS`. The only reader of the environment in weir is here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use config::{ConfigError, Map, Source, Value};
 
@@ -19,6 +20,29 @@ pub fn variables() -> Vec<(String, String)> {
     let mut ours: Vec<_> = all.filter(|(name, _)| name.starts_with(PREFIX)).collect();
     ours.sort();
     ours
+}
+
+/// The service manager that started weir, as sd_notify(3) has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// The name of its socket: a path, or `@` and a name without a file.
+    pub socket: String,
+    /// How long it waits for a sign of life before it restarts weir; `None`: for ever.
+    pub watchdog: Option<Duration>,
+}
+
+/// The service manager, when one has started weir and wants to be told.
+pub fn manager() -> Option<Manager> {
+    let text = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
+    manager_of(text, std::process::id())
+}
+
+fn manager_of(variable: impl Fn(&str) -> Option<String>, this: u32) -> Option<Manager> {
+    // A watchdog may be meant for another process, whose variables were inherited.
+    let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid.parse() == Ok(this));
+    let micros = variable("WATCHDOG_USEC").filter(|_| ours).and_then(|text| text.parse().ok());
+    let watchdog = micros.filter(|micros| *micros > 0).map(Duration::from_micros);
+    Some(Manager { socket: variable("NOTIFY_SOCKET")?, watchdog })
 }
 
 const PREFIX: &str = "WEIR_";
@@ -154,6 +178,25 @@ fn is_service_link(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manager_is_the_one_that_waits_for_this_process() {
+        let read = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(key, _)| *key == name);
+            manager_of(|name| find(name).map(|(_, value)| (*value).to_owned()), 7)
+        };
+        let socket = ("NOTIFY_SOCKET", "/run/systemd/notify");
+        let watchdog = ("WATCHDOG_USEC", "30000000");
+        let seconds = |manager: Option<Manager>| {
+            manager.expect("there is a socket").watchdog.map(|watchdog| watchdog.as_secs())
+        };
+        assert_eq!(read(&[watchdog]), None);
+        assert_eq!(seconds(read(&[socket])), None);
+        assert_eq!(seconds(read(&[socket, watchdog])), Some(30));
+        assert_eq!(seconds(read(&[socket, watchdog, ("WATCHDOG_PID", "7")])), Some(30));
+        assert_eq!(seconds(read(&[socket, watchdog, ("WATCHDOG_PID", "8")])), None);
+        assert_eq!(seconds(read(&[socket, ("WATCHDOG_USEC", "0")])), None);
+    }
 
     #[test]
     fn variables_that_kubernetes_makes_for_services_are_no_settings() {
