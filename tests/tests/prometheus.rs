@@ -7,8 +7,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use weir_tests::pki::Pki;
 use weir_tests::prometheus::Prometheus;
 use weir_tests::promql::with_bool;
+use weir_tests::tls::TlsClient;
 use weir_tests::tools::{self, read};
 use weir_tests::{Client, FramePeer, Gateway, LinePeer, Peer, Upstream, WebSocket, http};
 
@@ -89,8 +91,10 @@ async fn gives_something(prometheus: &Prometheus, asked: &Asked) {
     }
 }
 
-async fn gateway(upstream: &Upstream) -> Gateway {
+async fn gateway(upstream: &Upstream, pki: &Pki) -> Gateway {
+    let secure = pki.issue("weir", &["weir.example"]).listener("");
     Gateway::start()
+        .listener("secure", &format!("wire = \"lines\"\nroute = \"echo\"\n{secure}"))
         .listener("echoes", "wire = \"lines\"\nroute = \"echo\"")
         .tables("[[routes]]\nname = \"echo\"\nkind = \"echo\"")
         .shutdown("unready = \"60s\"\ndrain = \"2s\"\nforce = \"2s\"\nflush = \"2s\"")
@@ -99,8 +103,17 @@ async fn gateway(upstream: &Upstream) -> Gateway {
 }
 
 /// Clients of every kind that come, talk, err and go until they are dropped.
-fn load(gateway: &Gateway) -> JoinSet<()> {
+fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
     let mut load = JoinSet::new();
+    let (client, secure) = (TlsClient::trusting(pki), gateway.address("secure"));
+    load.spawn(async move {
+        // Ends with weir.
+        while let Ok(mut peer) = client.connect(secure, "weir.example").await {
+            peer.say("an order").await;
+            peer.hear().await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
     let address = |listener| gateway.address(listener);
     let (lines, frames, web) = (address("lines"), address("frames"), address("http"));
     load.spawn(async move {
@@ -137,9 +150,10 @@ fn load(gateway: &Gateway) -> JoinSet<()> {
 #[tokio::test]
 async fn every_panel_and_rule_gives_something_under_load_and_faults() {
     let upstream = Upstream::start(Duration::from_millis(5)).await;
-    let mut gateway = gateway(&upstream).await;
+    let pki = Pki::new();
+    let mut gateway = gateway(&upstream, &pki).await;
     let prometheus = Prometheus::start(&[gateway.address("ops")]).await;
-    let load = load(&gateway);
+    let load = load(&gateway, &pki);
     let mut asked = panels();
     asked.extend(rules().await);
     let fault = |one: &Asked| FAULTS.iter().find(|(name, _)| *name == one.name).map(|(_, f)| *f);
