@@ -290,6 +290,58 @@ async fn nginx_takes_its_sample() {
 }
 
 #[tokio::test]
+async fn prometheus_takes_the_scrape_configurations() {
+    let compose = "deploy/compose/prometheus.yml";
+    tools::shell(&format!("promtool check config --syntax-only {compose}"), "").await.succeeded();
+    let guide = read("docs/deployment.md");
+    let blocks = guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let jobs = blocks.filter(|block| block.starts_with("- job_name: weir\n")).collect::<Vec<_>>();
+    assert_eq!(jobs.len(), 1);
+    // Debian's Prometheus is built without the discovery of Kubernetes: all but that is checked.
+    let discovery = "kubernetes_sd_configs:\n    - role: pod\n";
+    assert!(jobs[0].contains(discovery));
+    let job = jobs[0].replace(discovery, "static_configs:\n    - targets: []\n");
+    let file = scratch("scrape.yml", &format!("scrape_configs:\n{job}"));
+    let check = format!("promtool check config --syntax-only {}", file.display());
+    let checked = tools::shell(&check, "").await;
+    std::fs::remove_file(file).expect("the file is ours");
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+}
+
+/// The demo without containers: its configuration, its backend and its devices.
+#[tokio::test]
+async fn the_demos_devices_get_answers_from_its_backend() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("a bound socket").port();
+    drop(free);
+    let script = |name: &str| repository().join("deploy/compose/demo").join(name);
+    let python = |name: &str, arguments: &[String]| {
+        let mut python = Command::new("python3");
+        python.arg(script(name)).args(arguments).kill_on_drop(true);
+        python.stdout(std::process::Stdio::null()).spawn().expect("python3 is installed")
+    };
+    let backend = python("backend.py", &[port.to_string()]);
+    let mut config = read("deploy/compose/weir.toml");
+    assert!(config.contains("http://backend:9000"));
+    config = config.replace("http://backend:9000", &format!("http://127.0.0.1:{port}"));
+    for number in [6060, 7001, 8080] {
+        config = config.replace(&format!("0.0.0.0:{number}"), "127.0.0.1:0");
+    }
+    let gateway = Gateway::run(&format!("{config}\n[logs]\nformat = \"json\"\n")).await;
+    gateway.ready().await;
+    let lines = gateway.address("lines").port().to_string();
+    let devices = python("orders.py", &["127.0.0.1".to_owned(), lines]);
+    let (calls, sent) = ("weir_upstream_request_seconds_count", "weir_messages_sent_total");
+    gateway
+        .wait_for("answers for the devices", |metrics| {
+            metrics.count(calls, &[("status", "2xx")]) > 50
+                && metrics.count(sent, &[("listener", "lines")]) > 50
+        })
+        .await;
+    drop((backend, devices));
+}
+
+#[tokio::test]
 async fn images_are_named_with_their_versions_and_run_as_nobody() {
     let dockerfile = read("deploy/Dockerfile");
     let from = dockerfile.lines().filter_map(|line| line.strip_prefix("FROM "));

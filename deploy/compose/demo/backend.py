@@ -1,6 +1,8 @@
-"""The demo's backend: answers POSTs after a moment, one in a hundred slowly, and some with 500."""
+"""The demo's backend: answers POSTs after a moment, one in a hundred slowly, and some with 500.
+Usage: backend.py [PORT]"""
 
 import random
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -25,4 +27,5 @@ class Orders(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("", 9000), Orders).serve_forever()
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 9000
+    ThreadingHTTPServer(("", port), Orders).serve_forever()
