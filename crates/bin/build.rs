@@ -13,9 +13,9 @@ fn main() {
     let rustc = output(Command::new(rustc).arg("--version")).unwrap_or_default();
     let rustc = rustc.split(" (").next().unwrap_or("rustc").to_owned();
     let target = std::env::var_os("TARGET").unwrap_or_default();
-    println!("cargo::rustc-env=WEIR_COMMIT={commit}");
-    println!("cargo::rustc-env=WEIR_RUSTC={rustc}");
-    println!("cargo::rustc-env=WEIR_TARGET={}", target.to_string_lossy());
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
+    println!("cargo::rustc-env=BUILT_BY_RUSTC={rustc}");
+    println!("cargo::rustc-env=BUILT_FOR_TARGET={}", target.to_string_lossy());
     // A commit, or a change of branch, writes this file.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo::rerun-if-changed={log}");
