@@ -282,6 +282,36 @@ impl Gateway {
         .await
     }
 
+    /// Writes the configuration file anew, changed; nothing reads it before a reload.
+    ///
+    /// # Panics
+    ///
+    /// When the change changes nothing, or the file cannot be written.
+    #[track_caller]
+    pub fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let before = std::fs::read_to_string(&self.config).expect("the file is there");
+        let after = change(before.clone());
+        assert_ne!(after, before, "the change changed nothing");
+        std::fs::write(&self.config, after).expect("the temporary folder is writable");
+    }
+
+    /// Changes the configuration file and has weir read it again.
+    ///
+    /// # Panics
+    ///
+    /// When weir refuses it.
+    pub async fn reload(&self, change: impl FnOnce(String) -> String) -> Value {
+        self.rewrite(change);
+        let reply = self.post_reload().await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()
+    }
+
+    /// Has weir read its configuration again.
+    pub async fn post_reload(&self) -> Reply {
+        http::post(self.address("ops"), "/reload", b"").await
+    }
+
     /// Every line so far, of both standard output and standard error.
     pub fn log(&self) -> Vec<String> {
         self.log.borrow().clone()

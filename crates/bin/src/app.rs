@@ -1,25 +1,32 @@
 //! The process put together: [`App::bind`] opens every port, [`App::run`] lives through the stages
 //! of [`crate::shutdown`]. Each step returns what the next one takes.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use weir_core::clock;
 use weir_core::lifeline::Lifeline;
 use weir_core::server::{self, Running};
 use weir_ops::{Background, Health, Ops, OpsHandle, OpsOptions, OpsState, Token};
-use weir_pipeline::upstream::StageMetrics as RouteStages;
+use weir_pipeline::route::RouteParts;
+use weir_pipeline::upstream::{Plans, StageMetrics as RouteStages};
+use weir_upstream::UpstreamMetrics;
 
 use crate::config::{Config, environment};
 use crate::console::{Connections, Filter};
-use crate::engine::{self, Upstreams};
+use crate::engine::{self, UpstreamMaker, Upstreams};
 use crate::metrics;
 use crate::notify::Notifier;
+use crate::overload::Overload;
+use crate::reload::{ReloadMetrics, Reloader};
 use crate::runtime;
 use crate::shutdown::{Lost, Outcome, Shutdown, Stage, StageMetrics, Stop, Stoppable};
 use crate::signals::Signals;
@@ -39,26 +46,43 @@ pub struct App {
     registry: Registry,
     service: Runtime,
     lifeline: Lifeline,
+    maker: UpstreamMaker,
     upstreams: Upstreams,
+    stages: RouteStages,
+    plans: Plans,
+    reloads: ReloadMetrics,
+    file: Option<PathBuf>,
     engine: server::Bound,
     ops: weir_ops::Bound,
 }
 
 impl App {
-    /// Opens every port.
+    /// Opens every port. `file` is read again by a reload.
     ///
     /// # Errors
     /// An address in use, a certificate file that cannot be read, a thread that cannot be made.
-    pub fn bind(config: Config, telemetry: Telemetry) -> anyhow::Result<Self> {
+    pub fn bind(
+        config: Config,
+        file: Option<PathBuf>,
+        telemetry: Telemetry,
+    ) -> anyhow::Result<Self> {
         let open_files = runtime::raise_open_files().context("raise the open-file limit")?;
         let registry = metrics::registry(&telemetry).context("metrics")?;
         let service = runtime::service(&config.runtime).context("service runtime")?;
         metrics::watch_runtime(&registry, service.handle()).context("metrics")?;
         let lifeline = Lifeline::new();
-        let upstreams = engine::upstreams(&config, &registry, service.handle(), &lifeline.tasks)?;
-        let stages = RouteStages::default();
-        let routes = engine::routes(&config, &upstreams, &stages)?;
-        let options = engine::options(&config, &routes, seed())?;
+        let reloads = ReloadMetrics::register(&registry, &config).context("metrics")?;
+        let maker = UpstreamMaker {
+            metrics: UpstreamMetrics::register(&registry).context("metrics of upstreams")?,
+            service: service.handle().clone(),
+            tasks: lifeline.tasks.clone(),
+        };
+        let upstreams = maker.make(&config, &Upstreams::new())?;
+        let (stages, plans) = (RouteStages::default(), Plans::default());
+        let parts = RouteParts { upstreams: &upstreams, stages: &stages, plans: &plans };
+        let routes = engine::routes(&config, &parts)?;
+        let options = engine::options(&config, routes.services(), seed())?;
+        routes.commit();
         let engine = {
             // Sockets of the service runtime are made inside it.
             let _inside = service.enter();
@@ -81,7 +105,21 @@ impl App {
             open_files,
             "bound"
         );
-        Ok(Self { config, telemetry, registry, service, lifeline, upstreams, engine, ops })
+        Ok(Self {
+            config,
+            telemetry,
+            registry,
+            service,
+            lifeline,
+            maker,
+            upstreams,
+            stages,
+            plans,
+            reloads,
+            file,
+            engine,
+            ops,
+        })
     }
 
     /// Serves until it is asked to stop, and stops. The value is the exit code of the process.
@@ -99,7 +137,28 @@ impl App {
         let lifeline = self.lifeline.clone();
         let shutdown = Shutdown::new(self.config.shutdown.clone(), lifeline.clone(), asked, stages);
         let follow = follow(shutdown.stage(), Arc::clone(&health));
-        let work = Work { running: Arc::clone(&running), upstreams: self.upstreams };
+        let flush_timeout = self.config.shutdown.flush.0;
+        let telemetry = Arc::new(self.telemetry);
+        let current = Arc::new(ArcSwap::from_pointee(self.config));
+        let upstreams = Arc::new(Mutex::new(self.upstreams));
+        let reloader = Arc::new(Reloader {
+            file: self.file,
+            current: Arc::clone(&current),
+            running: Arc::clone(&running),
+            lifeline: lifeline.clone(),
+            maker: self.maker,
+            upstreams: Arc::clone(&upstreams),
+            stages: self.stages,
+            plans: self.plans,
+            telemetry: Arc::clone(&telemetry),
+            metrics: self.reloads,
+            turn: tokio::sync::Mutex::default(),
+        });
+        let reload_asked = Arc::new(Notify::new());
+        let overload =
+            Overload::new(Arc::clone(&current), Arc::clone(&running), &health, &self.registry)
+                .context("metrics")?;
+        let work = Work { running: Arc::clone(&running), upstreams };
         let start = {
             let (running, lifeline) = (Arc::clone(&running), lifeline.clone());
             async move { running.accept(&lifeline, &handle) }
@@ -108,24 +167,25 @@ impl App {
         let notify = notify(shutdown.stage(), Arc::clone(&health));
         let background: Vec<Background> = vec![
             // Read where the side port runs, so that they are heard while all else is saturated.
-            Box::pin(signals.forward(stops.clone())),
+            Box::pin(signals.forward(stops.clone(), Arc::clone(&reload_asked))),
+            Box::pin(Arc::clone(&reloader).obey(reload_asked)),
+            Box::pin(overload.run()),
             Box::pin(follow),
             Box::pin(notify),
             Box::pin(live(shutdown, start, work, ended)),
         ];
-        let telemetry = Arc::new(self.telemetry);
-        let shown = self.config.shown.clone();
         let ops = self.ops.start(OpsState {
             registry: self.registry,
             health,
             connections: Arc::new(Connections(Arc::clone(&running))),
-            config: Arc::new(move || shown.clone()),
+            config: Arc::new(move || current.load().shown.clone()),
             logs: Arc::new(Filter(Arc::clone(&telemetry))),
             drain: Arc::new(move || request_stop(&stops)),
+            reload: reloader,
             background,
         })?;
         let outcome = end.blocking_recv().context("the stages of the stop ended early")?;
-        Ok(finish(outcome, &running, self.service, &telemetry, &self.config, ops))
+        Ok(finish(outcome, &running, self.service, &telemetry, flush_timeout, ops))
     }
 }
 
@@ -190,7 +250,7 @@ async fn live(
 /// What a stop stops.
 struct Work {
     running: Arc<Running>,
-    upstreams: Upstreams,
+    upstreams: Arc<Mutex<Upstreams>>,
 }
 
 impl Stoppable for Work {
@@ -204,7 +264,8 @@ impl Stoppable for Work {
     }
 
     async fn flush(&mut self) {
-        for upstream in self.upstreams.values() {
+        let upstreams = std::mem::take(&mut *self.upstreams.lock());
+        for upstream in upstreams.values() {
             // The flush stage has the deadline for all of them.
             upstream.close(UPSTREAM_CLOSE_TIMEOUT).await;
         }
@@ -220,7 +281,7 @@ fn finish(
     running: &Running,
     service: Runtime,
     telemetry: &Telemetry,
-    config: &Config,
+    flush_timeout: Duration,
     ops: OpsHandle,
 ) -> ExitCode {
     let code = match outcome {
@@ -233,7 +294,7 @@ fn finish(
     }
     tracing::info!(exit_code = code, "stopped");
     // What is left after it has nobody to be told to.
-    telemetry.queue.flush(config.shutdown.flush.0);
+    telemetry.queue.flush(flush_timeout);
     if outcome == Outcome::Abandoned {
         // A third signal: nothing is waited for any more.
         std::process::exit(code.into());

@@ -21,6 +21,7 @@ Try:          nc 127.0.0.1 7001                each line is answered; \"exit\" e
 Look:         curl 127.0.0.1:6060/metrics      also /healthz /readyz /connections /config /log
 Configure:    weir print-config > weir.toml    then change it, and `weir check`
 Override:     WEIR_LIMITS__CONNECTIONS_MAX=1000 weir
+Reload:       SIGHUP or POST /reload           curl -X POST 127.0.0.1:6060/reload
 Stop:         SIGTERM or SIGINT drains; a second one closes what is left; a third ends at once
 
 Exit codes:   0 stopped, nothing lost; 1 work was lost, or weir could not start or go on;

@@ -115,6 +115,10 @@ impl LogControl for Filter {
         self.0.filter.get()
     }
 
+    fn configured(&self) -> String {
+        self.0.filter.configured()
+    }
+
     fn set(&self, filter: &str) -> Result<(), String> {
         self.0.filter.set(filter).map_err(|error| error.to_string())
     }

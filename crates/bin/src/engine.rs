@@ -15,8 +15,7 @@ use weir_core::server::{ListenerKind, ListenerOptions, PathOptions, ServerOption
 use weir_core::service::Service;
 use weir_core::site::SiteWire;
 use weir_core::wire::lines;
-use weir_pipeline::route::{RouteKind, RouteSpec, build_routes};
-use weir_pipeline::upstream::StageMetrics;
+use weir_pipeline::route::{BuiltRoutes, RouteKind, RouteParts, RouteSpec, build_routes};
 use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
 
 use crate::config::listener::{HttpRoute, Listener, PathKind, Wire};
@@ -33,23 +32,35 @@ pub type Upstreams = HashMap<String, Arc<Upstream>>;
 /// The routes by name.
 pub type Routes = HashMap<String, Arc<dyn Service>>;
 
-/// Makes the upstreams. Nothing is connected yet.
-///
-/// # Errors
-/// A certificate file that cannot be read, a metric that stands twice.
-pub fn upstreams(
-    config: &Config,
-    registry: &prometheus::Registry,
-    service: &Handle,
-    tasks: &TaskTracker,
-) -> anyhow::Result<Upstreams> {
-    let metrics = UpstreamMetrics::register(registry).context("metrics of upstreams")?;
-    let make = |one: &upstream::Upstream| {
-        let made = Upstream::new(upstream_options(one), &metrics, tasks, service)
-            .with_context(|| format!("upstream {}", one.name))?;
-        Ok((one.name.to_string(), made))
-    };
-    config.upstreams.iter().map(make).collect()
+/// What upstreams are made with.
+pub struct UpstreamMaker {
+    /// Their metrics, registered once.
+    pub metrics: UpstreamMetrics,
+    /// Where their connections are driven.
+    pub service: Handle,
+    /// What counts their background tasks.
+    pub tasks: TaskTracker,
+}
+
+impl UpstreamMaker {
+    /// Makes the upstreams, and keeps those of `before` that are not different. Nothing is
+    /// connected yet.
+    ///
+    /// # Errors
+    /// A certificate file that cannot be read.
+    pub fn make(&self, config: &Config, before: &Upstreams) -> anyhow::Result<Upstreams> {
+        let make = |one: &upstream::Upstream| {
+            let (name, options) = (one.name.to_string(), upstream_options(one));
+            let kept = before.get(&name).filter(|kept| *kept.options() == options);
+            let made = match kept {
+                Some(kept) => Arc::clone(kept),
+                None => Upstream::new(options, &self.metrics, &self.tasks, &self.service)
+                    .with_context(|| format!("upstream {name}"))?,
+            };
+            Ok((name, made))
+        };
+        config.upstreams.iter().map(make).collect()
+    }
 }
 
 fn upstream_options(one: &upstream::Upstream) -> UpstreamOptions {
@@ -79,13 +90,9 @@ fn bounded(n: usize) -> u32 {
 ///
 /// # Errors
 /// A route that names an upstream that is not there; the configuration has been checked for it.
-pub fn routes(
-    config: &Config,
-    upstreams: &Upstreams,
-    stages: &StageMetrics,
-) -> anyhow::Result<Routes> {
+pub fn routes(config: &Config, parts: &RouteParts<'_>) -> anyhow::Result<BuiltRoutes> {
     let specs: Vec<RouteSpec> = config.routes.iter().map(route_spec).collect();
-    build_routes(&specs, upstreams, stages).context("routes")
+    build_routes(&specs, parts).context("routes")
 }
 
 fn route_spec(route: &Route) -> RouteSpec {

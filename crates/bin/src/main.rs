@@ -3,6 +3,7 @@
 mod allocator;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,19 +34,19 @@ fn main() -> ExitCode {
         Command::Check | Command::PrintConfig | Command::Probe { .. } => {
             write(&print::summary(&config))
         }
-        Command::Serve => match serve(config) {
+        Command::Serve => match serve(config, args.config) {
             Ok(code) => code,
             Err(error) => failed(&error),
         },
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<ExitCode> {
+fn serve(config: Config, file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let signals = Signals::install().context("signals")?;
     let telemetry = telemetry::init(&config.logs)?;
     let log = telemetry.queue.clone();
     // Every port is open and nothing is accepted between the two; the value is the exit code.
-    let ended = App::bind(config, telemetry).and_then(|app| app.run(signals));
+    let ended = App::bind(config, file, telemetry).and_then(|app| app.run(signals));
     if ended.is_err() {
         log.flush(LAST_WORDS);
     }

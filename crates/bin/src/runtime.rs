@@ -129,6 +129,21 @@ impl Cgroups {
         cores.map(|cores| usize::try_from(cores).unwrap_or(usize::MAX))
     }
 
+    /// What counts towards the limit of the innermost cgroup, less the page cache that is not in
+    /// use (`inactive_file`).
+    fn memory_used(&self) -> Option<u64> {
+        let v2 = self.v2.iter().map(|folder| (folder.join("memory.current"), folder));
+        let v1 = self.v1_memory.iter().map(|folder| (folder.join("memory.usage_in_bytes"), folder));
+        let (used, folder) =
+            v2.chain(v1).find_map(|(file, folder)| Some((number(&file)?, folder)))?;
+        let stat = fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+        let cache = stat.lines().find_map(|line| {
+            let (key, value) = line.split_once(' ')?;
+            ["inactive_file", "total_inactive_file"].contains(&key).then(|| value.parse().ok())?
+        });
+        Some(used.saturating_sub(cache.unwrap_or(0)))
+    }
+
     /// The least memory limit. Version 1 writes "none" as a number near 2^63.
     fn memory_bytes(&self) -> Option<u64> {
         let v2 = self.v2.iter().filter_map(|folder| number(&folder.join("memory.max")));
@@ -136,6 +151,36 @@ impl Cgroups {
         let v1 = v1.filter_map(|folder| number(&folder.join("memory.limit_in_bytes")));
         v2.chain(v1).filter(|bytes| *bytes < 1 << 60).min()
     }
+}
+
+/// Measures the memory of this process.
+#[derive(Debug)]
+pub struct MemoryMeter {
+    /// Folders of the cgroup, from its own up.
+    cgroups: Cgroups,
+}
+
+impl MemoryMeter {
+    /// A meter of this process, and of the cgroup that it is in now.
+    #[expect(clippy::new_without_default, reason = "it looks at the machine")]
+    pub fn new() -> Self {
+        Self { cgroups: Cgroups::of_this_process() }
+    }
+
+    /// Bytes in use: those resident, and with `cgroup` all that counts towards the cgroup's limit
+    /// if it is more. That has what the kernel holds for sockets, and not the page cache that it
+    /// would give back.
+    pub fn used(&self, cgroup: bool) -> u64 {
+        let resident = resident_bytes().unwrap_or(0);
+        let counted = if cgroup { self.cgroups.memory_used() } else { None };
+        resident.max(counted.unwrap_or(0))
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// The folder of a cgroup and those above it, down from `root`. In a container the folder itself

@@ -1,4 +1,5 @@
-//! Signals of the operating system, as asks to stop. Nothing here knows what stopping takes.
+//! Signals of the operating system, as asks to stop or to reload. Nothing here knows what either
+//! takes.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,12 +12,12 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use signal_hook_tokio::Signals as Arriving;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::shutdown::Stop;
 
-/// The signals that weir takes: SIGTERM and SIGINT stop it, SIGHUP does nothing yet. SIGPIPE is
-/// ignored by Rust's runtime.
+/// The signals that weir takes: SIGTERM and SIGINT stop it, SIGHUP reads its configuration again.
+/// SIGPIPE is ignored by Rust's runtime.
 #[derive(Debug)]
 pub struct Signals {
     early: Vec<Early>,
@@ -46,13 +47,13 @@ impl Signals {
         Ok(Self { early: early.into_iter().collect::<io::Result<_>>()? })
     }
 
-    /// Sends every signal on, for ever. Asks that find no room are dropped: whoever does not read
-    /// them has been told to stop.
+    /// Sends every signal on, for ever. Asks to stop that find no room are dropped: whoever does not
+    /// read them has been told to stop. Asks to reload that come together are one.
     ///
     /// # Cancel safety
     ///
     /// When dropped, signals do nothing any more.
-    pub async fn forward(self, stops: mpsc::Sender<Stop>) {
+    pub async fn forward(self, stops: mpsc::Sender<Stop>, reloads: Arc<Notify>) {
         let mut arriving = match Arriving::new(self.early.iter().map(|early| early.signal)) {
             Ok(arriving) => Closing(arriving),
             Err(error) => {
@@ -65,11 +66,11 @@ impl Signals {
         for early in self.early {
             low_level::unregister(early.id);
             if early.came.load(Ordering::SeqCst) {
-                send(early.signal, &stops);
+                send(early.signal, &stops, &reloads);
             }
         }
         while let Some(signal) = poll_fn(|cx| Pin::new(&mut arriving.0).poll_next(cx)).await {
-            send(signal, &stops);
+            send(signal, &stops, &reloads);
         }
     }
 }
@@ -83,11 +84,11 @@ impl Drop for Closing {
     }
 }
 
-fn send(signal: i32, stops: &mpsc::Sender<Stop>) {
+fn send(signal: i32, stops: &mpsc::Sender<Stop>, reloads: &Notify) {
     let stop = match signal {
         SIGTERM => Stop::Signal("SIGTERM"),
         SIGINT => Stop::Signal("SIGINT"),
-        _ => return tracing::info!(signal, "ignored: there is no reload"),
+        _ => return reloads.notify_one(),
     };
     if stops.try_send(stop).is_err() {
         tracing::debug!(signal, "already stopping");
@@ -103,15 +104,17 @@ mod tests {
         let signals = Signals::install().expect("handlers");
         low_level::raise(SIGTERM).expect("a signal");
         let (stops, mut asked) = mpsc::channel(4);
+        let reloads = Arc::new(Notify::new());
         let tell_later = async {
             assert_eq!(asked.recv().await, Some(Stop::Signal("SIGTERM")));
             low_level::raise(SIGHUP).expect("a signal");
+            reloads.notified().await;
             low_level::raise(SIGINT).expect("a signal");
             assert_eq!(asked.recv().await, Some(Stop::Signal("SIGINT")));
             assert!(asked.try_recv().is_err());
         };
         tokio::select! {
-            () = signals.forward(stops) => panic!("the stream ended"),
+            () = signals.forward(stops, Arc::clone(&reloads)) => panic!("the stream ended"),
             () = tell_later => {}
         }
     }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+
+use crate::pressure::{Pressure, PressureCell};
 
 /// Why a connection was refused. The name is the metric label and what the peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +27,14 @@ pub enum Refusal {
     Rate,
     /// weir is draining.
     Draining,
+    /// Memory or loop lag is over a threshold of `overload`.
+    Overload,
 }
 
 impl Refusal {
     /// Every refusal, in order; `refusal as usize` is its index here.
-    pub const ALL: [Self; 5] =
-        [Self::Total, Self::Listener, Self::Address, Self::Rate, Self::Draining];
+    pub const ALL: [Self; 6] =
+        [Self::Total, Self::Listener, Self::Address, Self::Rate, Self::Draining, Self::Overload];
 
     /// The metric label and the log field.
     pub const fn as_str(self) -> &'static str {
@@ -39,6 +44,7 @@ impl Refusal {
             Self::Address => "address",
             Self::Rate => "rate",
             Self::Draining => "draining",
+            Self::Overload => "overload",
         }
     }
 
@@ -50,6 +56,7 @@ impl Refusal {
             Self::Address => "refused: limits.connections_per_address_max reached",
             Self::Rate => "refused: limits.connections_per_second_max reached",
             Self::Draining => "refused: draining",
+            Self::Overload => "refused: overloaded, try again later",
         }
     }
 }
@@ -74,12 +81,13 @@ const SHARDS: usize = 16;
 /// `connections_max`; it is not kept at all while the per-address limit is off.
 #[derive(Debug)]
 pub struct Admission {
-    limits: AdmissionLimits,
+    limits: ArcSwap<AdmissionLimits>,
     total: AtomicUsize,
     listeners: Vec<AtomicUsize>,
     addresses: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
     rate: Mutex<Option<Bucket>>,
     draining: AtomicBool,
+    pressure: Arc<PressureCell>,
 }
 
 /// A token bucket.
@@ -94,13 +102,25 @@ impl Admission {
     pub fn new(limits: AdmissionLimits) -> Arc<Self> {
         let listeners = limits.per_listener_max.iter().map(|_| AtomicUsize::new(0)).collect();
         Arc::new(Self {
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             total: AtomicUsize::new(0),
             listeners,
             addresses: std::array::from_fn(|_| Mutex::default()),
             rate: Mutex::new(None),
             draining: AtomicBool::new(false),
+            pressure: Arc::default(),
         })
+    }
+
+    /// Holds from now on to other caps. Connections that are open stay, also over a lower cap;
+    /// those that were admitted while the cap per address was off are not counted for it.
+    pub fn set_limits(&self, limits: AdmissionLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// How hard the process is pressed, for everybody who decides by it.
+    pub fn pressure(&self) -> &Arc<PressureCell> {
+        &self.pressure
     }
 
     /// Grants a permit for a connection from `address` on the listener with this index.
@@ -116,23 +136,28 @@ impl Admission {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
-        if !self.rate_allows(now) {
+        if self.pressure.get() >= Pressure::High {
+            return Err(Refusal::Overload);
+        }
+        let limits = self.limits.load();
+        if !self.rate_allows(&limits, now) {
             return Err(Refusal::Rate);
         }
-        if !take(&self.total, Some(self.limits.connections_max)) {
+        if !take(&self.total, Some(limits.connections_max)) {
             return Err(Refusal::Total);
         }
         let slot = usize::from(listener);
-        if !take(&self.listeners[slot], self.limits.per_listener_max[slot]) {
+        if !take(&self.listeners[slot], limits.per_listener_max[slot]) {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Listener);
         }
-        if !self.take_address(address) {
+        let counted = limits.per_address_max.is_some();
+        if !self.take_address(limits.per_address_max, address) {
             self.listeners[slot].fetch_sub(1, Ordering::Relaxed);
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Address);
         }
-        Ok(Permit { admission: Arc::clone(self), address, listener })
+        Ok(Permit { admission: Arc::clone(self), address, listener, counted })
     }
 
     /// From now on every connection is refused as `draining`.
@@ -145,8 +170,8 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
-    fn rate_allows(&self, now: Instant) -> bool {
-        let Some(per_second) = self.limits.per_second_max else { return true };
+    fn rate_allows(&self, limits: &AdmissionLimits, now: Instant) -> bool {
+        let Some(per_second) = limits.per_second_max else { return true };
         let burst = f64::from(per_second);
         let mut rate = self.rate.lock();
         let bucket = rate.get_or_insert(Bucket { tokens: burst, filled: now });
@@ -169,8 +194,8 @@ impl Admission {
         &self.addresses[usize::from(last) % SHARDS]
     }
 
-    fn take_address(&self, address: IpAddr) -> bool {
-        let Some(max) = self.limits.per_address_max else { return true };
+    fn take_address(&self, max: Option<usize>, address: IpAddr) -> bool {
+        let Some(max) = max else { return true };
         let mut shard = self.shard(address).lock();
         let count = shard.entry(address).or_insert(0);
         let granted = (*count as usize) < max;
@@ -182,10 +207,8 @@ impl Admission {
         granted
     }
 
-    fn give_back(&self, listener: u16, address: IpAddr) {
-        if self.limits.per_address_max.is_some()
-            && let Entry::Occupied(mut entry) = self.shard(address).lock().entry(address)
-        {
+    fn give_back(&self, listener: u16, address: IpAddr, counted: bool) {
+        if counted && let Entry::Occupied(mut entry) = self.shard(address).lock().entry(address) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -210,6 +233,8 @@ pub struct Permit {
     admission: Arc<Admission>,
     address: IpAddr,
     listener: u16,
+    /// It is in the map of addresses, whatever the limits are by now.
+    counted: bool,
 }
 
 impl Permit {
@@ -221,7 +246,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.give_back(self.listener, self.address);
+        self.admission.give_back(self.listener, self.address, self.counted);
     }
 }
 
@@ -278,6 +303,32 @@ mod tests {
         assert_eq!(granted(start), 10);
         assert_eq!(granted(start + Duration::from_millis(500)), 5);
         assert_eq!(granted(start + Duration::from_secs(60)), 10);
+    }
+
+    #[test]
+    fn a_changed_limit_holds_for_the_next_and_forgets_nobody() {
+        let admission = admission(limits(9));
+        let now = clock::now();
+        let uncounted = admission.admit(0, A, now).unwrap();
+        admission.set_limits(AdmissionLimits { per_address_max: Some(1), ..limits(9) });
+        let counted = admission.admit(0, A, now).unwrap();
+        assert_eq!(admission.admit(0, A, now).unwrap_err(), Refusal::Address);
+        drop(uncounted);
+        assert_eq!(admission.admit(0, A, now).unwrap_err(), Refusal::Address);
+        admission.set_limits(limits(0));
+        drop(counted);
+        assert_eq!(admission.admit(0, A, now).unwrap_err(), Refusal::Total);
+        assert_eq!(admission.open(), 0);
+        assert!(admission.addresses.iter().all(|shard| shard.lock().is_empty()));
+    }
+
+    #[test]
+    fn under_pressure_nobody_new_comes_in() {
+        let admission = admission(limits(9));
+        admission.pressure().set(Pressure::High);
+        assert_eq!(admission.admit(0, A, clock::now()).unwrap_err(), Refusal::Overload);
+        admission.pressure().set(Pressure::None);
+        drop(admission.admit(0, A, clock::now()).unwrap());
     }
 
     #[test]

@@ -82,6 +82,8 @@ close_reasons! {
     SlowConsumer, "slow_consumer", 1008, Info, "outbox over limits.outbox_bytes_max";
     /// Older than `limits.connection_age_max`: told to go as in a drain, to be balanced anew.
     Aged, "aged", 1001, Info, "going away";
+    /// Closed to free memory or time: its outbox was among the largest, or it was idle.
+    Overload, "overload", 1013, Warn, "overloaded, try again later";
     /// The drain told the connection to go.
     Drained, "drained", 1001, Info, "going away";
     /// Closed by force at the end of the drain.

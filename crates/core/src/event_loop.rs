@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::Poll as TaskPoll;
+use std::task::{Context, Poll as TaskPoll};
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::metrics::WorkerCells;
+use crate::metrics::{CoreMetrics, WorkerCells};
 use crate::poll::{self, MioPoll};
 use crate::tasks::{Accepted, TaskQuery, Tasks};
 use crate::view::Row;
@@ -21,7 +21,7 @@ use crate::worker::pace::Pace;
 use crate::worker::{Progress, Worker};
 
 /// The probe of loop lag, the beat of health, and the clock of a drain's pace.
-const TICK: Duration = Duration::from_millis(100);
+pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// Tasks started in one turn.
 const STARTS_MAX: usize = 64;
 
@@ -36,6 +36,7 @@ pub(crate) struct EventLoop {
     pub(crate) queries: mpsc::Receiver<TaskQuery>,
     /// What woke the loop, taken out of its lane before the turn.
     pub(crate) woken: Woken,
+    pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) cells: Arc<WorkerCells>,
     pub(crate) stop: CancellationToken,
     pub(crate) beat: Beat,
@@ -68,7 +69,10 @@ impl EventLoop {
             self.drain_tasks(&mut pace, begun);
             match progress {
                 // The yield lets the runtime poll its own driver and tasks before the next turn.
-                Progress::Busy => tokio::task::yield_now().await,
+                Progress::Busy => {
+                    tokio::task::yield_now().await;
+                    self.look_at(&mut tick).await;
+                }
                 Progress::Idle => self.wait(&watched, &mut tick).await?,
             }
         }
@@ -79,7 +83,7 @@ impl EventLoop {
     async fn wait(&mut self, watched: &AsyncFd<Registry>, tick: &mut Interval) -> io::Result<()> {
         let stop = self.stop.clone();
         let mut stopped = std::pin::pin!(stop.cancelled());
-        let Self { worker, accepted, queries, woken: kept, cells, .. } = self;
+        let Self { worker, accepted, queries, woken: kept, metrics, cells, tasks, .. } = self;
         std::future::poll_fn(|cx| {
             let mut woken = worker.poll_mail(cx).is_ready();
             // Cleared before the turn polls epoll: what comes after it is a new edge.
@@ -96,14 +100,20 @@ impl EventLoop {
                 woken = true;
             }
             woken |= std::future::Future::poll(stopped.as_mut(), cx).is_ready();
-            if let TaskPoll::Ready(due) = tick.poll_tick(cx) {
-                let late = clock::now().saturating_duration_since(due.into_std());
-                cells.lag.observe(late, 1);
-                woken = true;
-            }
+            woken |= ticked(tick, cx, metrics, cells, tasks);
             if woken { TaskPoll::Ready(Ok(())) } else { TaskPoll::Pending }
         })
         .await
+    }
+
+    /// Looks whether the tick is due, without waiting: a loop that is always busy lags no more than
+    /// a turn takes.
+    async fn look_at(&mut self, tick: &mut Interval) {
+        std::future::poll_fn(|cx| {
+            ticked(tick, cx, &self.metrics, &self.cells, &self.tasks);
+            TaskPoll::Ready(())
+        })
+        .await;
     }
 
     fn start_tasks(&mut self) {
@@ -133,4 +143,19 @@ impl EventLoop {
             self.tasks.drain(pace, window, now);
         }
     }
+}
+
+/// Does what the tick is for when it is due. Returns whether it was.
+fn ticked(
+    tick: &mut Interval,
+    cx: &mut Context<'_>,
+    metrics: &CoreMetrics,
+    cells: &WorkerCells,
+    tasks: &Tasks,
+) -> bool {
+    let TaskPoll::Ready(due) = tick.poll_tick(cx) else { return false };
+    let now = clock::now();
+    metrics.ticked(cells, now, now.saturating_duration_since(due.into_std()));
+    tasks.close_idle_under_pressure();
+    true
 }

@@ -23,6 +23,7 @@ use crate::transport::Socket;
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
 /// What the connections of one listener go through before its wire.
+#[derive(Clone)]
 pub(crate) struct Handshake {
     /// TLS, where the listener has it.
     pub(crate) tls: Option<Arc<ListenerTls>>,

@@ -38,6 +38,7 @@ pub mod listener;
 pub mod metrics;
 mod outbox;
 pub mod poll;
+pub mod pressure;
 mod refuse;
 mod replies;
 pub mod server;

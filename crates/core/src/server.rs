@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -22,12 +23,13 @@ use crate::context::{ConnIds, RequestId};
 use crate::ends::{Ended, Ends};
 use crate::event_loop::{Beat, EventLoop, Woken};
 use crate::handshake::Handshake;
-use crate::http::{HttpMetrics, HttpPath, HttpSite, Origins, PathKind};
+use crate::http::{CurrentSite, HttpMetrics, HttpPath, HttpSite, Origins, PathKind};
 use crate::lifeline::Lifeline;
 use crate::limits::{Limits, Timeouts};
 use crate::listener::{self, Accepting, SocketOptions, accept_loop};
 use crate::metrics::{AcceptErrorKind, ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::MioPoll;
+use crate::pressure::PressureCell;
 use crate::refuse::{RefusalForm, Refuser};
 use crate::service::Service;
 use crate::site::{Site, SiteWire};
@@ -146,12 +148,20 @@ pub enum BindError {
     Metrics(#[from] prometheus::Error),
 }
 
+/// The listeners are not those that are bound.
+#[derive(Debug, thiserror::Error)]
+#[error("listeners, their paths and the routes they name cannot change while weir runs")]
+pub struct ReloadError;
+
 /// Every port is open, nothing is accepted yet.
 pub struct Bound {
     listeners: Vec<BoundListener>,
     sites: Arc<[Site]>,
     tasks: Arc<[TaskListener]>,
     metrics: Arc<CoreMetrics>,
+    http_metrics: HttpMetrics,
+    /// What connections go through first, by listener.
+    handshakes: Vec<Handshake>,
     admission: Arc<Admission>,
     settings: Settings,
 }
@@ -186,7 +196,11 @@ enum Target {
 /// The first address that cannot be bound, or certificate that cannot be used; what was bound is
 /// closed again.
 pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<Bound, BindError> {
-    let plan = Plan::new(&options, registry)?;
+    let http_metrics = HttpMetrics::register(registry)?;
+    let tls_metrics = TlsMetrics::register(registry)?;
+    let handshakes = options.listeners.iter().map(|one| handshake(one, &tls_metrics));
+    let handshakes = handshakes.collect::<Result<Vec<_>, _>>()?;
+    let plan = Plan::new(&options, &handshakes, &http_metrics);
     let mut listeners = Vec::with_capacity(options.listeners.len());
     for (one, target) in options.listeners.iter().zip(plan.targets) {
         let fault = |source| BindError::Listener {
@@ -201,12 +215,7 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
     let names = options.listeners.iter().map(|one| one.name.clone()).collect();
     let metrics = CoreMetrics::new(names, plan.labels, options.workers, options.connections_max);
     registry.register(Box::new(crate::metrics::CoreCollector::new(Arc::clone(&metrics))?))?;
-    let admission = Admission::new(AdmissionLimits {
-        connections_max: options.connections_max,
-        per_address_max: options.connections_per_address_max,
-        per_second_max: options.connections_per_second_max,
-        per_listener_max: options.listeners.iter().map(|one| one.connections_max).collect(),
-    });
+    let admission = Admission::new(options.admission());
     let settings = Settings {
         workers: options.workers,
         stages: options.stages,
@@ -215,7 +224,18 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         seed: options.seed,
     };
     let (sites, tasks) = (plan.sites.into(), plan.tasks.into());
-    Ok(Bound { listeners, sites, tasks, metrics, admission, settings })
+    Ok(Bound { listeners, sites, tasks, metrics, http_metrics, handshakes, admission, settings })
+}
+
+impl ServerOptions {
+    fn admission(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            connections_max: self.connections_max,
+            per_address_max: self.connections_per_address_max,
+            per_second_max: self.connections_per_second_max,
+            per_listener_max: self.listeners.iter().map(|one| one.connections_max).collect(),
+        }
+    }
 }
 
 /// Sites and listeners worked out from the options.
@@ -228,13 +248,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(options: &ServerOptions, registry: &prometheus::Registry) -> Result<Self, BindError> {
-        let http_metrics = HttpMetrics::register(registry)?;
-        let tls_metrics = TlsMetrics::register(registry)?;
+    fn new(options: &ServerOptions, handshakes: &[Handshake], http_metrics: &HttpMetrics) -> Self {
         let mut plan =
             Self { sites: Vec::new(), labels: Vec::new(), tasks: Vec::new(), targets: Vec::new() };
-        for (index, one) in options.listeners.iter().enumerate() {
-            let handshake = handshake(one, &tls_metrics)?;
+        for (index, (one, handshake)) in options.listeners.iter().zip(handshakes).enumerate() {
+            let handshake = handshake.clone();
             let target = match &one.kind {
                 ListenerKind::Messages { wire, service, heartbeat, farewell } => {
                     let site = plan.site(options, index, *wire, service);
@@ -248,14 +266,14 @@ impl Plan {
                     }
                 }
                 ListenerKind::Http { paths } => {
-                    let wire = plan.http(options, index, paths, &http_metrics);
+                    let wire = plan.http(options, index, paths, http_metrics);
                     plan.task(options, index, handshake, wire)
                 }
             };
             plan.targets.push(target);
         }
         plan.count(options);
-        Ok(plan)
+        plan
     }
 
     fn site(
@@ -313,7 +331,7 @@ impl Plan {
             options.timeouts.clone(),
             metrics,
         );
-        TaskWire::Http { site: Arc::new(site), websockets, cells: Vec::new() }
+        TaskWire::Http { site: CurrentSite::new(site), websockets, cells: Vec::new() }
     }
 
     fn task(
@@ -325,7 +343,7 @@ impl Plan {
     ) -> Target {
         self.tasks.push(TaskListener {
             name: options.listeners[listener].name.clone(),
-            timeouts: options.timeouts.clone(),
+            timeouts: ArcSwap::from_pointee(options.timeouts.clone()),
             handshake,
             wire,
             carrier_cells: 0,
@@ -425,6 +443,9 @@ impl Bound {
             tls,
             admission: Arc::clone(&self.admission),
             metrics: Arc::clone(&self.metrics),
+            http_metrics: self.http_metrics.clone(),
+            handshakes: self.handshakes.clone(),
+            tasks: Arc::clone(&self.tasks),
             ends,
             hands,
             threads: Mutex::new(threads),
@@ -473,6 +494,7 @@ impl Bound {
             cells: Arc::clone(&cells),
             tracker: lifeline.tasks.clone(),
             force: lifeline.force.clone(),
+            pressure: Arc::clone(self.admission.pressure()),
             live: Mutex::default(),
         });
         let event_loop = EventLoop {
@@ -481,6 +503,7 @@ impl Bound {
             accepted: accepted_lane,
             queries: queries_lane,
             woken: Woken::default(),
+            metrics: Arc::clone(&self.metrics),
             cells,
             stop: stop.clone(),
             beat,
@@ -626,6 +649,9 @@ pub struct Running {
     tls: Arc<[Arc<ListenerTls>]>,
     admission: Arc<Admission>,
     metrics: Arc<CoreMetrics>,
+    http_metrics: HttpMetrics,
+    handshakes: Vec<Handshake>,
+    tasks: Arc<[TaskListener]>,
     ends: Arc<Ends>,
     hands: Arc<[WorkerHand]>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -675,6 +701,52 @@ impl Running {
     /// anyway. What is good takes effect for the handshakes that begin from then on.
     pub async fn reload_tls(&self) -> Vec<TlsReload> {
         tls::reload(Arc::clone(&self.tls)).await
+    }
+
+    /// Holds listeners to other limits, timeouts and services from now on.
+    ///
+    /// Open connections have the new timeouts and limits at once, except the size of a message,
+    /// which stays as it was when they opened, and keep the session they have: a changed service
+    /// is for new connections, and for the next request of an HTTP connection.
+    ///
+    /// # Errors
+    /// When the listeners, their paths or the routes that they name are not those that are bound;
+    /// nothing has changed then.
+    ///
+    /// # Cancel safety
+    /// When dropped, some workers may hold to the old values: call it again.
+    pub async fn reload(&self, options: &ServerOptions) -> Result<(), ReloadError> {
+        let plan = Plan::new(options, &self.handshakes, &self.http_metrics);
+        let same = plan.labels == self.metrics.sites
+            && plan.tasks.len() == self.tasks.len()
+            && self.tasks.iter().zip(&plan.tasks).all(|(old, new)| old.is_shaped_as(new));
+        if !same {
+            return Err(ReloadError);
+        }
+        self.admission.set_limits(options.admission());
+        self.metrics.set_connections_limit(options.connections_max);
+        for (old, new) in self.tasks.iter().zip(&plan.tasks) {
+            old.replace_with(new);
+        }
+        let sites: Arc<[Site]> = plan.sites.into();
+        tell(&self.hands, || Control::Reload(Arc::clone(&sites))).await;
+        Ok(())
+    }
+
+    /// How hard the process is pressed: whoever measures sets it, admission and HTTP act on it.
+    pub fn pressure(&self) -> &PressureCell {
+        self.admission.pressure()
+    }
+
+    /// Closes the connections whose outboxes are largest until about `bytes` are freed, the same
+    /// part of it on each worker; at most 256 on each. A worker whose lane is full is left out.
+    pub fn shed(&self, bytes: usize) {
+        let part = bytes.div_ceil(self.hands.len().max(1));
+        for hand in self.hands.iter() {
+            if hand.control.try_send(Control::Shed(part)).is_err() {
+                tracing::debug!("a worker is told to shed already");
+            }
+        }
     }
 
     /// Connections that are open, handshakes included.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,9 +21,10 @@ use crate::connection::NewConnection;
 use crate::context::{ConnId, RequestId};
 use crate::ends::{Ended, Ends, Owed};
 use crate::handshake::{Handshake, Patience, Shaken, Stream};
-use crate::http::{self, HttpEnd, HttpPeer, HttpSite, HttpStop, HttpTraffic};
+use crate::http::{self, CurrentSite, HttpEnd, HttpPath, HttpPeer, HttpStop, HttpTraffic};
 use crate::limits::Timeouts;
 use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
+use crate::pressure::{Pressure, PressureCell};
 use crate::tls::TlsInfo;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
@@ -43,7 +45,7 @@ pub(crate) struct Accepted {
 /// A listener whose connections begin as tasks.
 pub(crate) struct TaskListener {
     pub(crate) name: String,
-    pub(crate) timeouts: Timeouts,
+    pub(crate) timeouts: ArcSwap<Timeouts>,
     pub(crate) handshake: Handshake,
     pub(crate) wire: TaskWire,
     /// The counters of bytes that belong to no message: HTTP's heads, bodies, responses.
@@ -56,12 +58,53 @@ pub(crate) enum TaskWire {
     Messages(u16),
     /// HTTP, whose paths lead and count somewhere.
     Http {
-        site: Arc<HttpSite>,
+        site: CurrentSite,
         /// For each path of the site: the table site of its WebSockets.
         websockets: Vec<Option<u16>>,
         /// For each path of the site: the message counters.
         cells: Vec<usize>,
     },
+}
+
+impl TaskListener {
+    /// Whether connections of `new` can go on here: the same name, paths and places.
+    pub(crate) fn is_shaped_as(&self, new: &Self) -> bool {
+        self.name == new.name && self.wire.is_shaped_as(&new.wire)
+    }
+
+    /// Holds new connections, and the next requests of open ones, to what `new` is held to.
+    pub(crate) fn replace_with(&self, new: &Self) {
+        self.timeouts.store(new.timeouts.load_full());
+        if let (TaskWire::Http { site, .. }, TaskWire::Http { site: next, .. }) =
+            (&self.wire, &new.wire)
+        {
+            site.replace(next.get());
+        }
+    }
+}
+
+impl TaskWire {
+    fn is_shaped_as(&self, new: &Self) -> bool {
+        match (self, new) {
+            (Self::Messages(site), Self::Messages(other)) => site == other,
+            (
+                Self::Http { site, websockets, cells },
+                Self::Http { site: next, websockets: next_websockets, cells: next_cells },
+            ) => {
+                let (site, next) = (site.get(), next.get());
+                let same = |(one, two): (&HttpPath, &HttpPath)| {
+                    one.path == two.path && one.kind == two.kind
+                };
+                websockets == next_websockets
+                    && cells == next_cells
+                    && site.paths().len() == next.paths().len()
+                    && site.paths().iter().zip(next.paths()).all(same)
+            }
+            (Self::Messages(_), Self::Http { .. }) | (Self::Http { .. }, Self::Messages(_)) => {
+                false
+            }
+        }
+    }
 }
 
 /// A question about the tasks of one worker.
@@ -77,6 +120,7 @@ pub(crate) struct Tasks {
     pub(crate) cells: Arc<WorkerCells>,
     pub(crate) tracker: TaskTracker,
     pub(crate) force: CancellationToken,
+    pub(crate) pressure: Arc<PressureCell>,
     /// Connections that are not in the table. Touched by the worker's thread alone.
     pub(crate) live: Mutex<HashMap<ConnId, Live>>,
 }
@@ -209,6 +253,13 @@ impl Tasks {
         self.live.lock().iter().map(row).collect()
     }
 
+    /// While the process is pressed, tells HTTP connections to finish what has begun and to go.
+    pub(crate) fn close_idle_under_pressure(&self) {
+        if self.pressure.get() >= Pressure::High {
+            self.live.lock().values().for_each(|one| one.drain.cancel());
+        }
+    }
+
     /// Tells tasks to go at the pace of the drain.
     pub(crate) fn drain(&self, pace: &mut Option<Pace>, window: Duration, now: Instant) {
         let live = self.live.lock();
@@ -282,9 +333,10 @@ impl Task {
                 return Ending::Closed(CloseReason::InternalError);
             }
         };
+        let timeouts = listener.timeouts.load_full();
         let patience = Patience {
-            deadline: (self.accepted + listener.timeouts.handshake).into(),
-            close: listener.timeouts.close,
+            deadline: (self.accepted + timeouts.handshake).into(),
+            close: timeouts.close,
             force: &self.tasks.force,
         };
         let Shaken { stream, tls } = match listener.handshake.run(socket, &patience).await {
@@ -301,7 +353,7 @@ impl Task {
             })),
             TaskWire::Http { site, websockets, .. } => {
                 let client = self.http_peer(tls.clone());
-                match http::serve(stream, Arc::clone(site), client).await {
+                match http::serve(stream, site.clone(), client).await {
                     HttpEnd::Upgraded { socket, early, path, request_id } => {
                         Ending::Open(Box::new(Opened {
                             stream: socket,
@@ -323,7 +375,11 @@ impl Task {
             conn: self.id,
             tls,
             accepted: self.accepted.into(),
-            stop: HttpStop { drain: self.drain.clone(), force: self.tasks.force.clone() },
+            stop: HttpStop {
+                drain: self.drain.clone(),
+                force: self.tasks.force.clone(),
+                pressure: Arc::clone(&self.tasks.pressure),
+            },
             asks: self.tasks.asks.clone(),
             traffic: Arc::clone(&self.counts) as Arc<dyn HttpTraffic>,
         }

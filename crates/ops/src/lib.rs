@@ -29,4 +29,4 @@ pub use logs::LogControl;
 pub use options::{OpsOptions, OpsTimeouts, Token};
 pub use router::{Access, ROUTES, Route};
 pub use server::{Bound, Ops, OpsError, OpsHandle};
-pub use state::{Background, OpsState};
+pub use state::{Background, OpsState, Reload, Reloaded};

@@ -23,6 +23,9 @@ pub trait LogControl: Send + Sync {
     /// The filter in force.
     fn filter(&self) -> String;
 
+    /// The filter that is configured, which a change for a while reverts to.
+    fn configured(&self) -> String;
+
     /// Puts `filter` in force.
     ///
     /// # Errors
@@ -39,8 +42,6 @@ pub(crate) struct LogFilter {
 
 #[derive(Clone, Debug)]
 struct Temporary {
-    /// What was in force before the first change.
-    before: String,
     until: Instant,
 }
 
@@ -55,14 +56,14 @@ impl LogFilter {
         let mut body = json!({ "filter": self.control.filter() });
         if let Some(temporary) = temporary {
             let left = temporary.until.saturating_duration_since(Instant::now());
-            body["reverts_to"] = json!(temporary.before);
+            body["reverts_to"] = json!(self.control.configured());
             body["reverts_in_seconds"] = json!(left.as_secs_f64());
         }
         reply::json(StatusCode::OK, &body)
     }
 
-    /// `PUT /log?ttl=`: puts the filter in `body` in force until the time to live is over. A
-    /// second change keeps what the first one reverts to.
+    /// `PUT /log?ttl=`: puts the filter in `body` in force until the time to live is over;
+    /// then the configured filter is in force again.
     ///
     /// # Errors
     /// 400 for a filter that the parser refuses, in its words, and for a time to live of zero or
@@ -80,13 +81,10 @@ impl LogFilter {
         }
         {
             let mut temporary = self.temporary.lock();
-            let before = match &*temporary {
-                Some(temporary) => temporary.before.clone(),
-                None => self.control.filter(),
-            };
+            let before = self.control.filter();
             self.control.set(filter).map_err(Refusal::bad_request)?;
             tracing::info!(filter, before, ttl_ms = ttl.as_millis() as u64, "log filter changed");
-            *temporary = Some(Temporary { before, until: Instant::now() + ttl });
+            *temporary = Some(Temporary { until: Instant::now() + ttl });
         }
         self.changed.notify_one();
         Ok(self.show())
@@ -110,14 +108,13 @@ impl LogFilter {
     fn revert_due(&self) {
         let mut temporary = self.temporary.lock();
         // A change that came at the last moment has moved the time.
-        let Some(due) = temporary.take_if(|temporary| temporary.until <= Instant::now()) else {
+        if temporary.take_if(|temporary| temporary.until <= Instant::now()).is_none() {
             return;
-        };
-        match self.control.set(&due.before) {
-            Ok(()) => tracing::info!(filter = due.before, "log filter reverted"),
-            Err(error) => {
-                tracing::error!(filter = due.before, error, "log filter cannot be reverted");
-            }
+        }
+        let filter = self.control.configured();
+        match self.control.set(&filter) {
+            Ok(()) => tracing::info!(filter, "log filter reverted"),
+            Err(error) => tracing::error!(filter, error, "log filter cannot be reverted"),
         }
     }
 }
@@ -134,6 +131,10 @@ mod tests {
     impl LogControl for Filter {
         fn filter(&self) -> String {
             self.0.lock().clone()
+        }
+
+        fn configured(&self) -> String {
+            "info".to_owned()
         }
 
         fn set(&self, filter: &str) -> Result<(), String> {
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_change_moves_the_time_and_reverts_to_what_was_first() {
+    async fn a_second_change_moves_the_time_and_reverts_to_what_is_configured() {
         let (filter, logs) = start();
         put(&logs, "ttl=60s", "debug").expect("a change");
         pass(Duration::from_secs(50)).await;

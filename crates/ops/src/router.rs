@@ -22,6 +22,7 @@ use crate::options::OpsTimeouts;
 use crate::pprof::{self, Profiles};
 use crate::query::Query;
 use crate::reply::{self, Refusal, Reply};
+use crate::state::{Reload, Reloaded};
 
 /// Largest request body, in bytes.
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -65,6 +66,7 @@ enum Endpoint {
     ShowLog,
     PutLog,
     Drain,
+    Reload,
     Profiles,
     CpuProfile,
     HeapProfile,
@@ -94,6 +96,7 @@ routes! {
     Guarded GET "/log" ShowLog "the log filter in force";
     Guarded PUT "/log" PutLog "changes the log filter to the body for ttl (10m by default), then reverts";
     Guarded POST "/drain" Drain "starts the drain, as SIGTERM does";
+    Guarded POST "/reload" Reload "reads the configuration again, as SIGHUP does; tells what changed";
     Guarded GET "/debug/pprof/" Profiles "what can be profiled";
     Guarded GET "/debug/pprof/profile" CpuProfile "CPU profile: seconds, hz, format=pprof or svg";
     Guarded GET "/debug/pprof/heap" HeapProfile "heap profile: seconds, format=pprof or svg";
@@ -117,6 +120,7 @@ pub(crate) struct Router {
     pub(crate) config: Arc<dyn Fn() -> Value + Send + Sync>,
     pub(crate) logs: Arc<LogFilter>,
     pub(crate) drain: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) reload: Arc<dyn Reload>,
     pub(crate) profiles: Profiles,
     pub(crate) timeouts: OpsTimeouts,
 }
@@ -184,6 +188,7 @@ impl Router {
             | Endpoint::ShowLog
             | Endpoint::PutLog
             | Endpoint::Drain
+            | Endpoint::Reload
             | Endpoint::Profiles => self.timeouts.request,
         }
     }
@@ -218,6 +223,10 @@ impl Router {
                 (self.drain)();
                 Ok(reply::json(StatusCode::ACCEPTED, &json!({ "status": "draining" })))
             }
+            Endpoint::Reload => {
+                tracing::info!(%peer, "reload asked for on the side port");
+                self.reload.reload().await.map(reloaded).map_err(not_reloaded)
+            }
             Endpoint::Profiles => Ok(self.profiles.index()),
             Endpoint::CpuProfile => self.profiles.cpu(&query(pprof::CPU_PARAMETERS)?, peer).await,
             Endpoint::HeapProfile => {
@@ -225,6 +234,18 @@ impl Router {
             }
         }
     }
+}
+
+fn reloaded(did: Reloaded) -> Reply {
+    let status = if did == Reloaded::default() { "unchanged" } else { "reloaded" };
+    let Reloaded { changed, restart } = did;
+    let body = json!({ "status": status, "changed": changed, "needs_restart": restart });
+    reply::json(StatusCode::OK, &body)
+}
+
+fn not_reloaded(faults: Vec<String>) -> Refusal {
+    Refusal::bad_request("the configuration has faults; what was in force stays")
+        .detail("faults", json!(faults))
 }
 
 fn not_allowed(path: &str, method: &Method) -> Refusal {

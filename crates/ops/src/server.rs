@@ -126,6 +126,7 @@ impl Bound {
             config: state.config,
             logs: logs.clone(),
             drain: state.drain,
+            reload: state.reload,
             profiles: Profiles::new(self.options.profile_seconds_max),
             timeouts: self.options.timeouts,
         };

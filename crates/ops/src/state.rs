@@ -15,6 +15,24 @@ use crate::logs::LogControl;
 /// It is dropped when the side port has closed.
 pub type Background = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What a reload did: paths of keys such as `routes.echo.reply`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Keys that are different and hold now.
+    pub changed: Vec<String>,
+    /// Keys that are different and hold after a restart.
+    pub restart: Vec<String>,
+}
+
+/// Reads the configuration again.
+pub trait Reload: Send + Sync {
+    /// Puts the configuration as it is written now in force; one at a time.
+    ///
+    /// # Errors
+    /// Every fault as a line; what was in force stays.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<String>>> + Send + '_>>;
+}
+
 /// Everything behind the routes.
 pub struct OpsState {
     /// What `/metrics` gathers.
@@ -29,6 +47,8 @@ pub struct OpsState {
     pub logs: Arc<dyn LogControl>,
     /// Starts the drain. Called once for each `POST /drain`; must not block.
     pub drain: Arc<dyn Fn() + Send + Sync>,
+    /// What `POST /reload` does.
+    pub reload: Arc<dyn Reload>,
     /// Tasks that run beside the server.
     pub background: Vec<Background>,
 }

@@ -13,7 +13,7 @@ use weir_upstream::Upstream;
 use crate::discard::Discard;
 use crate::echo::Echo;
 use crate::template::{Template, TemplateError};
-use crate::upstream::{RequestForm, StageMetrics, UpstreamRoute};
+use crate::upstream::{NextPlan, Plans, RequestForm, StageMetrics, UpstreamRoute};
 
 /// One route as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,30 +126,59 @@ pub enum RouteError {
     },
 }
 
-/// The services of these routes, by name. Calls of upstreams count their stages in `stages`.
+/// What routes are built from besides their configuration.
+pub struct RouteParts<'a> {
+    /// The upstreams by name.
+    pub upstreams: &'a HashMap<String, Arc<Upstream>>,
+    /// Where calls count their stages.
+    pub stages: &'a StageMetrics,
+    /// The plans of the routes that there are already.
+    pub plans: &'a Plans,
+}
+
+/// Routes that are built. Open connections of upstream routes go by them once they are committed.
+#[must_use]
+pub struct BuiltRoutes {
+    services: HashMap<String, Arc<dyn Service>>,
+    plans: Vec<NextPlan>,
+}
+
+impl BuiltRoutes {
+    /// The services by the names of their routes, for new connections.
+    pub fn services(&self) -> &HashMap<String, Arc<dyn Service>> {
+        &self.services
+    }
+
+    /// Puts the routes in force for open connections too.
+    pub fn commit(self) {
+        self.plans.into_iter().for_each(NextPlan::commit);
+    }
+}
+
+/// Builds the services of these routes.
 ///
 /// # Errors
 ///
 /// The first fault, in the order of the routes.
 pub fn build_routes(
     specs: &[RouteSpec],
-    upstreams: &HashMap<String, Arc<Upstream>>,
-    stages: &StageMetrics,
-) -> Result<HashMap<String, Arc<dyn Service>>, RouteError> {
-    let mut routes = HashMap::with_capacity(specs.len());
+    parts: &RouteParts<'_>,
+) -> Result<BuiltRoutes, RouteError> {
+    let mut built =
+        BuiltRoutes { services: HashMap::with_capacity(specs.len()), plans: Vec::new() };
     for spec in specs {
-        let service = build(spec, upstreams, stages)?;
-        if routes.insert(spec.name.clone(), service).is_some() {
+        let service = build(spec, parts, &mut built.plans)?;
+        if built.services.insert(spec.name.clone(), service).is_some() {
             return Err(RouteError::Duplicate { route: spec.name.clone() });
         }
     }
-    Ok(routes)
+    Ok(built)
 }
 
 fn build(
     spec: &RouteSpec,
-    upstreams: &HashMap<String, Arc<Upstream>>,
-    stages: &StageMetrics,
+    parts: &RouteParts<'_>,
+    plans: &mut Vec<NextPlan>,
 ) -> Result<Arc<dyn Service>, RouteError> {
     let route = spec.name.clone();
     match &spec.kind {
@@ -163,10 +192,13 @@ fn build(
         RouteKind::Discard => Ok(Arc::new(Discard::new(route))),
         RouteKind::Upstream { upstream, method, path, content_type } => {
             let form = request_form(&route, method, path, content_type.as_deref())?;
-            match upstreams.get(upstream) {
+            match parts.upstreams.get(upstream) {
                 Some(upstream) => {
-                    let (upstream, stages) = (Arc::clone(upstream), stages.clone());
-                    Ok(Arc::new(UpstreamRoute::new(route, upstream, form, stages)))
+                    let (upstream, stages) = (Arc::clone(upstream), parts.stages.clone());
+                    let (service, next) =
+                        UpstreamRoute::new(&route, upstream, form, stages, parts.plans);
+                    plans.push(next);
+                    Ok(Arc::new(service))
                 }
                 None => Err(RouteError::UnknownUpstream { route, upstream: upstream.clone() }),
             }
@@ -263,10 +295,18 @@ pub(crate) mod tests {
         RouteSpec { name: "orders".into(), kind }
     }
 
+    fn built(
+        specs: &[RouteSpec],
+        upstreams: &HashMap<String, Arc<Upstream>>,
+        plans: &Plans,
+    ) -> Result<BuiltRoutes, RouteError> {
+        build_routes(specs, &RouteParts { upstreams, stages: &StageMetrics::default(), plans })
+    }
+
     fn check_fault(specs: &[RouteSpec], expected: &str) {
         let target = SocketAddr::from(([127, 0, 0, 1], 9));
         let upstreams = HashMap::from([("backend".to_owned(), upstream(to_backend(target)))]);
-        let Err(fault) = build_routes(specs, &upstreams, &StageMetrics::default()) else {
+        let Err(fault) = built(specs, &upstreams, &Plans::default()) else {
             panic!("no fault, but {expected} was due")
         };
         let source = fault.source().map(|source| format!(": {source}")).unwrap_or_default();
@@ -276,14 +316,11 @@ pub(crate) mod tests {
     #[test]
     fn every_route_is_there_by_its_name() {
         let discard = RouteSpec { name: "syslog".into(), kind: RouteKind::Discard };
-        let routes = build_routes(
-            &[echo("echo"), discard, echo("Echo")],
-            &HashMap::new(),
-            &StageMetrics::default(),
-        )
-        .expect("good routes");
+        let specs = [echo("echo"), discard, echo("Echo")];
+        let built = built(&specs, &HashMap::new(), &Plans::default()).expect("good routes");
+        let routes = built.services();
         assert_eq!(routes.len(), 3);
-        for (name, service) in &routes {
+        for (name, service) in routes {
             assert_eq!(name, service.route());
         }
         let mut session = Recorder::open(&*routes["echo"], Carrier::Lines);
@@ -350,8 +387,8 @@ pub(crate) mod tests {
         let upstream = upstream_on(&runtime, to_backend(target));
         let upstreams = HashMap::from([("backend".to_owned(), upstream)]);
         let specs = [orders(|_, _, _| ())];
-        let routes =
-            build_routes(&specs, &upstreams, &StageMetrics::default()).expect("good routes");
+        let built = built(&specs, &upstreams, &Plans::default()).expect("good routes");
+        let routes = built.services();
 
         let mut session = Recorder::open(&*routes["orders"], Carrier::Lines);
         assert_eq!(session.text("an order").len(), 1);
@@ -377,6 +414,37 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_open_session_goes_by_the_newest_plan_once_it_is_committed() {
+        let runtime = runtime();
+        let listener = |_| runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let [old, new] = [0, 1].map(listener);
+        let upstreams = |listener: &TcpListener| {
+            let target = listener.local_addr().expect("bound");
+            HashMap::from([("backend".to_owned(), upstream_on(&runtime, to_backend(target)))])
+        };
+        let plans = Plans::default();
+        let specs = [orders(|_, _, _| ())];
+        let first = built(&specs, &upstreams(&old), &plans).expect("good routes");
+        let mut session = Recorder::open(&*first.services()["orders"], Carrier::Lines);
+        first.commit();
+        let moved = [orders(|_, path, _| *path = "/moved".to_owned())];
+        let second = built(&moved, &upstreams(&new), &plans).expect("good routes");
+
+        let mut path_asked = |listener: TcpListener| {
+            session.text("an order");
+            let (_, ask) = session.asks.pop().expect("an ask");
+            let response = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            let both = async { tokio::join!(ask, backend(listener, response)) };
+            let (answer, asked) = runtime.block_on(both);
+            answer.expect("a response");
+            asked.split(' ').nth(1).expect("a path").to_owned()
+        };
+        assert_eq!(path_asked(old), "/orders?from=weir");
+        second.commit();
+        assert_eq!(path_asked(new), "/moved");
+    }
+
+    #[test]
     fn an_upstream_that_is_not_there_is_told_as_unavailable() {
         let runtime = runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
@@ -385,8 +453,8 @@ pub(crate) mod tests {
         let upstreams =
             HashMap::from([("backend".to_owned(), upstream_on(&runtime, to_backend(target)))]);
         let specs = [orders(|_, _, _| ())];
-        let routes =
-            build_routes(&specs, &upstreams, &StageMetrics::default()).expect("good routes");
+        let built = built(&specs, &upstreams, &Plans::default()).expect("good routes");
+        let routes = built.services();
         let mut session = Recorder::open(&*routes["orders"], Carrier::Http);
         session.bytes(b"an order");
         let (ticket, ask) = session.asks.pop().expect("an ask");

@@ -2,13 +2,16 @@
 //!
 //! What the peer is told of a status or a failure is decided here, by the carrier alone.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method};
+use parking_lot::Mutex;
 use weir_core::context::RequestId;
 use weir_core::metrics::CoreMetrics;
 use weir_core::service::{
@@ -21,7 +24,28 @@ use weir_upstream::{CallTimings, Upstream, UpstreamRequest};
 /// Sends each message to an upstream and replies with what it answers.
 pub struct UpstreamRoute {
     route: String,
+    plan: PlanSlot,
+}
+
+/// The plan of one route as it is now, shared by its sessions: the next message of an open
+/// connection goes by the plan of that moment.
+type PlanSlot = Arc<ArcSwap<Plan>>;
+
+/// The plans of upstream routes by the routes' names, kept over reloads.
+#[derive(Default)]
+pub struct Plans(Mutex<HashMap<String, PlanSlot>>);
+
+/// A plan that is made and not yet in force.
+pub(crate) struct NextPlan {
+    slot: PlanSlot,
     plan: Arc<Plan>,
+}
+
+impl NextPlan {
+    /// Puts it in force, for open connections too.
+    pub(crate) fn commit(self) {
+        self.slot.store(self.plan);
+    }
 }
 
 /// What is the same in every request of a route.
@@ -61,14 +85,22 @@ struct Plan {
 }
 
 impl UpstreamRoute {
-    /// A route that sends requests of this form.
-    pub fn new(
-        route: impl Into<String>,
+    /// A route that sends requests of this form. When `plans` knows a route of this name, the
+    /// form is in force once the plan that comes with it is committed.
+    pub(crate) fn new(
+        route: &str,
         upstream: Arc<Upstream>,
         form: RequestForm,
         stages: StageMetrics,
-    ) -> Self {
-        Self { route: route.into(), plan: Arc::new(Plan { upstream, form, stages }) }
+        plans: &Plans,
+    ) -> (Self, NextPlan) {
+        let plan = Arc::new(Plan { upstream, form, stages });
+        let mut slots = plans.0.lock();
+        let slot = slots
+            .entry(route.to_owned())
+            .or_insert_with(|| Arc::new(ArcSwap::new(Arc::clone(&plan))));
+        let slot = Arc::clone(slot);
+        (Self { route: route.to_owned(), plan: Arc::clone(&slot) }, NextPlan { slot, plan })
     }
 }
 
@@ -103,7 +135,7 @@ impl Plan {
 }
 
 struct UpstreamSession {
-    plan: Arc<Plan>,
+    plan: PlanSlot,
     carrier: Carrier,
     /// Messages so far.
     asked: u64,
@@ -118,8 +150,9 @@ impl Session for UpstreamSession {
         actions: &mut Actions,
     ) {
         self.asked += 1;
-        let request = self.plan.request(message.payload, request);
-        let call = Arc::clone(&self.plan).call(request);
+        let plan = self.plan.load_full();
+        let request = plan.request(message.payload, request);
+        let call = plan.call(request);
         actions.ask(ticket(self.asked, message.kind), Box::pin(call));
     }
 
@@ -232,7 +265,8 @@ mod tests {
             path_and_query: PathAndQuery::from_static("/orders"),
             content_type: None,
         };
-        let route = UpstreamRoute::new("orders", upstream, form, StageMetrics::default());
+        let (stages, plans) = (StageMetrics::default(), Plans::default());
+        let (route, _) = UpstreamRoute::new("orders", upstream, form, stages, &plans);
         Recorder::open(&route, carrier)
     }
 

@@ -117,6 +117,11 @@ impl Upstream {
         &self.options.name
     }
 
+    /// What it was built from.
+    pub fn options(&self) -> &UpstreamOptions {
+        &self.options
+    }
+
     /// Makes one call. It ends within `wait_timeout + connect_timeout + request_timeout`.
     ///
     /// # Errors

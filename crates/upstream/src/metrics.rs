@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -125,6 +126,7 @@ impl UpstreamMetrics {
             breaker_open: self.breaker_open.with_label_values(&[pool]),
             breaker_transitions: Transition::ALL
                 .map(|to| self.breaker_transitions.with_label_values(&[pool, to.as_str()])),
+            shown: Mutex::default(),
         }
     }
 }
@@ -148,19 +150,26 @@ pub(crate) struct PoolMetrics {
     pub(crate) unresolved: IntCounter,
     breaker_open: IntGauge,
     breaker_transitions: [IntCounter; Transition::ALL.len()],
+    /// What this pool has added to idle, busy, waiting and breaker_open.
+    shown: Mutex<[i64; 4]>,
 }
 
 impl PoolMetrics {
-    /// Shows the pool as it is. Called under the pool's lock, so the gauges cannot drift.
+    /// Shows the pool as it is. Called under the pool's lock, so the gauges cannot drift. What it
+    /// adds is the change since the last time: after a reload the pool before this one has the
+    /// same gauges until its last connection is closed.
     pub(crate) fn show(&self, figures: PoolFigures) {
-        let gauges = [
+        let shown = [
             (&self.idle, figures.idle),
             (&self.busy, figures.connections - figures.idle),
             (&self.waiting, figures.waiting),
             (&self.breaker_open, figures.breakers_open),
         ];
-        for (gauge, figure) in gauges {
-            gauge.set(i64::try_from(figure).unwrap_or(i64::MAX));
+        let mut before = self.shown.lock();
+        for ((gauge, figure), before) in shown.into_iter().zip(&mut *before) {
+            let figure = i64::try_from(figure).unwrap_or(i64::MAX);
+            gauge.add(figure - *before);
+            *before = figure;
         }
     }
 
@@ -170,6 +179,12 @@ impl PoolMetrics {
 
     pub(crate) fn transition(&self, to: Transition) {
         self.breaker_transitions[to as usize].inc();
+    }
+}
+
+impl Drop for PoolMetrics {
+    fn drop(&mut self) {
+        self.show(PoolFigures::default());
     }
 }
 

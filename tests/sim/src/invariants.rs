@@ -196,6 +196,7 @@ fn in_good_order(client: &Client, reason: CloseReason) -> bool {
         | CloseReason::PongTimeout
         | CloseReason::WriteTimeout
         | CloseReason::SlowConsumer
+        | CloseReason::Overload
         | CloseReason::Forced
         | CloseReason::InternalError
         | CloseReason::Aborted => false,

@@ -12,7 +12,7 @@ use super::listener::{Listener, PathKind, Wire};
 use super::raw::Auto;
 use super::route::Route;
 use super::section::Table;
-use super::sections::{LimitsKeys, Ops, Shutdown, TimeoutsKeys};
+use super::sections::{LimitsKeys, Ops, Overload, Shutdown, TimeoutsKeys};
 use super::units::{Grace, Size};
 use super::upstream::Upstream;
 use super::values::Name;
@@ -74,6 +74,26 @@ pub(super) fn timeouts(keys: &TimeoutsKeys, faults: &Faults) {
         faults.contradiction(
             &["timeouts.ping_interval", "timeouts.pong", "timeouts.idle"],
             format!("{ping} and timeouts.pong = {pong} must be below timeouts.idle = {idle}"),
+        );
+    }
+}
+
+/// The first threshold comes before the second.
+pub(super) fn overload(keys: &Overload, faults: &Faults) {
+    let (high, critical) = (keys.memory_high, keys.memory_critical);
+    if high >= critical {
+        faults.contradiction(
+            &["overload.memory_high", "overload.memory_critical"],
+            format!("{high} must be below overload.memory_critical = {critical}"),
+        );
+    }
+    if let (Some(high), Some(critical)) = (keys.lag_high, keys.lag_critical)
+        && high >= critical
+    {
+        let (high, critical) = (Grace(high), Grace(critical));
+        faults.contradiction(
+            &["overload.lag_high", "overload.lag_critical"],
+            format!("{high} must be below overload.lag_critical = {critical}"),
         );
     }
 }

@@ -117,6 +117,11 @@ impl Faults {
         self.list.borrow().is_empty()
     }
 
+    /// Every fault as a line, in the order they are printed.
+    pub fn lines(&self) -> Vec<String> {
+        self.to_string().lines().map(str::to_owned).collect()
+    }
+
     /// Prints every fault to standard error.
     ///
     /// Returns exit code 2: nothing was bound, and starting again will not help.

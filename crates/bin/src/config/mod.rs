@@ -1,6 +1,7 @@
 //! Configuration: the file or the built-in default, then the environment, then every fault at
 //! once. After [`Config::load`] nothing is checked again.
 
+pub mod changes;
 mod checks;
 mod document;
 pub mod environment;
@@ -32,7 +33,9 @@ use self::listener::Listener;
 use self::reading::Reading;
 use self::route::Route;
 use self::section::{Key, Section};
-use self::sections::{Health, LimitsKeys, Logs, Metrics, Ops, RuntimeKeys, Shutdown, TimeoutsKeys};
+use self::sections::{
+    Health, LimitsKeys, Logs, Metrics, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
+};
 use self::upstream::Upstream;
 use crate::runtime::Machine;
 
@@ -61,6 +64,7 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<RuntimeKeys>("runtime"),
     SectionInfo::of::<LimitsKeys>("limits"),
     SectionInfo::of::<TimeoutsKeys>("timeouts"),
+    SectionInfo::of::<Overload>("overload"),
     SectionInfo::of::<Ops>("ops"),
     SectionInfo::of::<Health>("health"),
     SectionInfo::of::<Logs>("logs"),
@@ -84,6 +88,10 @@ pub struct Config {
     pub admission: Admission,
     /// Waits for a peer.
     pub timeouts: Timeouts,
+    /// What is done when memory or time run out.
+    pub overload: Overload,
+    /// The memory that weir may use; `None`: as much as it likes.
+    pub memory_max: Option<u64>,
     /// At least one, with names and addresses of their own.
     pub listeners: Vec<Listener>,
     /// Every route that is named, and perhaps more.
@@ -104,6 +112,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// All of it as `/config` shows it: in effect, with secrets redacted.
     pub shown: Json,
+    /// A fingerprint of each setting as it was written, secrets included, for [`changes`].
+    written: changes::Written,
 }
 
 /// How many threads there are.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use config::{Config as Layers, File, FileFormat};
 use serde_json::{Value as Json, json};
 
+use super::changes::Written;
 use super::document::Document;
 use super::environment::Overrides;
 use super::faults::{Faults, Places};
@@ -14,7 +15,7 @@ use super::raw::Auto;
 use super::route::Route;
 use super::section::{Section, Table};
 use super::sections::{
-    Health, LimitsKeys, Logs, Metrics, Ops, RuntimeKeys, Shutdown, TimeoutsKeys,
+    Health, LimitsKeys, Logs, Metrics, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
 };
 use super::upstream::Upstream;
 use super::values::Name;
@@ -27,6 +28,7 @@ pub(super) struct Reading {
     runtime: RuntimeKeys,
     limits: LimitsKeys,
     timeouts: TimeoutsKeys,
+    overload: Overload,
     ops: Ops,
     health: Health,
     logs: Logs,
@@ -37,6 +39,7 @@ pub(super) struct Reading {
     upstreams: Vec<Option<Upstream>>,
     route_names: BTreeSet<Name>,
     upstream_names: BTreeSet<Name>,
+    written: Written,
 }
 
 impl Reading {
@@ -73,11 +76,12 @@ impl Reading {
                 return Err(faults);
             }
         };
-        let reading = Self::of(Table::new(String::new(), root, &faults));
+        let written = Written::of(&root);
+        let reading = Self::of(Table::new(String::new(), root, &faults), written);
         Ok((reading, faults))
     }
 
-    fn of(mut root: Table<'_>) -> Self {
+    fn of(mut root: Table<'_>, written: Written) -> Self {
         let listeners = root.tables("listeners");
         let routes = root.tables("routes");
         let upstreams = root.tables("upstreams");
@@ -86,6 +90,7 @@ impl Reading {
             runtime: once(&mut root, "runtime"),
             limits: once(&mut root, "limits"),
             timeouts: once(&mut root, "timeouts"),
+            overload: once(&mut root, "overload"),
             ops: once(&mut root, "ops"),
             health: once(&mut root, "health"),
             logs: once(&mut root, "logs"),
@@ -96,6 +101,7 @@ impl Reading {
             listeners: listeners.into_iter().map(Listener::read).collect(),
             routes: routes.into_iter().map(Route::read).collect(),
             upstreams: upstreams.into_iter().map(Upstream::from_table).collect(),
+            written,
         };
         let sections = SECTIONS.iter().map(|section| section.name);
         root.finish_root(&sections.chain(LISTS).collect::<Vec<_>>());
@@ -107,6 +113,7 @@ impl Reading {
         self.check(faults);
         let admission = self.admission(machine, faults);
         let runtime = self.runtime(machine);
+        let memory_max = self.memory_max(machine);
 
         let listeners = self.listeners.into_iter().collect::<Option<Vec<_>>>()?;
         let routes = self.routes.into_iter().collect::<Option<Vec<_>>>()?;
@@ -118,6 +125,7 @@ impl Reading {
             "runtime": {"workers": runtime.workers, "service_threads": runtime.service_threads},
             "limits": shown_limits,
             "timeouts": self.timeouts.show(),
+            "overload": self.overload.show(),
             "listeners": listeners.iter().map(Listener::show).collect::<Json>(),
             "routes": routes.iter().map(Route::show).collect::<Json>(),
             "upstreams": upstreams.iter().map(Upstream::show).map(Json::from).collect::<Json>(),
@@ -134,6 +142,8 @@ impl Reading {
             limits: self.limits.limits(),
             admission,
             timeouts: self.timeouts.timeouts(),
+            overload: self.overload,
+            memory_max,
             listeners,
             routes,
             upstreams,
@@ -143,12 +153,14 @@ impl Reading {
             metrics: self.metrics,
             shutdown: self.shutdown,
             shown,
+            written: self.written,
         })
     }
 
     fn check(&self, faults: &Faults) {
         checks::limits(&self.limits, faults);
         checks::timeouts(&self.timeouts, faults);
+        checks::overload(&self.overload, faults);
         checks::listeners(&self.listeners, &self.ops, &self.timeouts, faults);
         for (i, listener) in present(&self.listeners) {
             if let Some(tls) = &listener.tls {
@@ -175,6 +187,14 @@ impl Reading {
             connections_max: checks::connections_max(keys, &self.upstreams, machine, faults),
             connections_per_address_max: keys.connections_per_address_max,
             connections_per_second_max: keys.connections_per_second_max,
+        }
+    }
+
+    fn memory_max(&self, machine: &Machine) -> Option<u64> {
+        match self.overload.memory_max {
+            None => None,
+            Some(Auto::Auto) => machine.memory_bytes,
+            Some(Auto::Set(size)) => Some(size.0 as u64),
         }
     }
 

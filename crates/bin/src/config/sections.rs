@@ -9,7 +9,7 @@ use weir_core::limits::{Limits, Timeouts};
 use super::raw::{Auto, choices};
 use super::secret::Secret;
 use super::section::section;
-use super::units::{Grace, Size};
+use super::units::{Grace, Percent, Size};
 use super::values::{Filter, HostName};
 
 section! {
@@ -127,6 +127,24 @@ section! {
     pub struct Health {
         /// An event loop that has not turned for this long makes /healthz answer 503.
         pub stall: Duration = "10s";
+    }
+}
+
+section! {
+    /// What weir does when it runs out of memory or time. Over the first threshold ("high") nobody
+    /// new is let in, idle HTTP connections are closed and /readyz is 503; over the second
+    /// ("critical") the connections whose outboxes are largest are closed as well.
+    pub struct Overload {
+        /// The memory that weir may use. "auto": the cgroup's limit, if it has one.
+        pub memory_max: Option<Auto<Size>> = "auto";
+        /// The first threshold of memory.
+        pub memory_high: Percent = "80%";
+        /// The second threshold of memory.
+        pub memory_critical: Percent = "90%";
+        /// The first threshold of the lag of an event loop.
+        pub lag_high: Option<Duration> = "500ms";
+        /// The second threshold of the lag of an event loop.
+        pub lag_critical: Option<Duration> = "2s";
     }
 }
 

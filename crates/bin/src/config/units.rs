@@ -107,6 +107,31 @@ impl fmt::Display for Size {
     }
 }
 
+/// A part of a whole, from 1% to 100%.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u8);
+
+impl Setting for Percent {
+    fn wanted() -> String {
+        "a percentage from \"1%\" to \"100%\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        let number = raw.text().and_then(|text| text.trim().strip_suffix('%')?.parse().ok());
+        number.filter(|n| (1..=100).contains(n)).map(Self).ok_or(Refused::Shape)
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
 /// Adds up pairs of a number and a unit ("1m30s"). The units fall in size, each used once.
 fn sum(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let mut rest = text.trim();

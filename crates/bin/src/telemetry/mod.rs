@@ -51,7 +51,9 @@ pub fn init(logs: &Logs) -> anyhow::Result<Telemetry> {
         .try_init()
         .context("the log")?;
     log_panics();
-    let filter = LogFilter { handle, text: Mutex::new(logs.filter.to_string()) };
+    let text = logs.filter.to_string();
+    let filter =
+        LogFilter { handle, texts: Mutex::new(Texts { now: text.clone(), configured: text }) };
     Ok(Telemetry { queue, filter, dropped })
 }
 
@@ -79,7 +81,12 @@ fn log_panics() {
 /// Which lines are logged; can be changed while weir runs.
 pub struct LogFilter {
     handle: reload::Handle<EnvFilter, Registry>,
-    text: Mutex<String>,
+    texts: Mutex<Texts>,
+}
+
+struct Texts {
+    now: String,
+    configured: String,
 }
 
 /// Directives that are no filter, or a log that has ended.
@@ -96,7 +103,12 @@ pub enum FilterError {
 impl LogFilter {
     /// The directives in effect.
     pub fn get(&self) -> String {
-        self.text.lock().clone()
+        self.texts.lock().now.clone()
+    }
+
+    /// The directives that are configured; others are in effect for a while at most.
+    pub fn configured(&self) -> String {
+        self.texts.lock().configured.clone()
     }
 
     /// Changes the directives.
@@ -105,10 +117,27 @@ impl LogFilter {
     ///
     /// They are no filter; the old ones stay.
     pub fn set(&self, directives: &str) -> Result<(), FilterError> {
-        let filter = EnvFilter::try_new(directives)?;
-        let mut text = self.text.lock();
-        self.handle.reload(filter)?;
-        *text = directives.to_owned();
+        let mut texts = self.texts.lock();
+        self.apply(&mut texts, directives)
+    }
+
+    /// Changes what is configured. Directives that are in effect for a while stay until it is over.
+    ///
+    /// # Errors
+    ///
+    /// They are no filter; the old ones stay.
+    pub fn configure(&self, directives: &str) -> Result<(), FilterError> {
+        let mut texts = self.texts.lock();
+        if texts.now == texts.configured {
+            self.apply(&mut texts, directives)?;
+        }
+        texts.configured = directives.to_owned();
+        Ok(())
+    }
+
+    fn apply(&self, texts: &mut Texts, directives: &str) -> Result<(), FilterError> {
+        self.handle.reload(EnvFilter::try_new(directives)?)?;
+        texts.now = directives.to_owned();
         Ok(())
     }
 }

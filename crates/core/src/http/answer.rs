@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::exchange::{Exchange, Upgrade};
 use super::post::Post;
 use super::refusal::{self, Refusal};
-use super::{HttpPeer, HttpSite, PathKind, upgrade};
+use super::{CurrentSite, HttpPeer, HttpSite, PathKind, upgrade};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::context::RequestId;
@@ -27,6 +27,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers the requests of one connection: hyper's service.
 #[derive(Clone)]
 pub(super) struct Answerer {
+    pub(super) current: CurrentSite,
+    /// The site that this request is answered with.
     pub(super) site: Arc<HttpSite>,
     pub(super) peer: HttpPeer,
     pub(super) exchange: Arc<Exchange>,
@@ -47,7 +49,7 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let this = self.clone();
+        let this = Self { site: self.current.get(), ..self.clone() };
         Box::pin(async move { Ok(this.answer(request).await) })
     }
 }
@@ -67,8 +69,8 @@ impl Answerer {
         };
 
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if self.peer.stop.drain.is_cancelled() && !upgraded {
-            self.exchange.close_after_response(CloseReason::Drained);
+        if self.peer.stop.is_leaving() && !upgraded {
+            self.exchange.close_after_response(self.peer.stop.reason());
         } else if self.of_age.is_some_and(|of_age| Instant::now() >= of_age) && !upgraded {
             self.exchange.close_after_response(CloseReason::Aged);
         }

@@ -19,6 +19,7 @@ mod upgrade;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ use crate::asks::Asks;
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::limits::{Limits, Timeouts};
+use crate::pressure::{Pressure, PressureCell};
 use crate::service::Service;
 use crate::tls::TlsInfo;
 
@@ -101,6 +103,28 @@ impl HttpSite {
     }
 }
 
+/// The site of a listener as it is now. A reload puts another in its place, with the same paths:
+/// its limits and timeouts hold for new connections, its services for the next request of any.
+#[derive(Clone)]
+pub struct CurrentSite(Arc<ArcSwap<HttpSite>>);
+
+impl CurrentSite {
+    /// This site, until another is put in its place.
+    pub fn new(site: HttpSite) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(site)))
+    }
+
+    /// The site now.
+    pub fn get(&self) -> Arc<HttpSite> {
+        self.0.load_full()
+    }
+
+    /// Puts `site` in place of the one before.
+    pub(crate) fn replace(&self, site: Arc<HttpSite>) {
+        self.0.store(site);
+    }
+}
+
 /// Where the traffic of one connection is counted while it goes on.
 pub trait HttpTraffic: Send + Sync {
     /// Bytes were read from the socket. Those given back by [`HttpEnd::Upgraded`] are not counted.
@@ -122,6 +146,23 @@ pub struct HttpStop {
     pub drain: CancellationToken,
     /// Drop everything now.
     pub force: CancellationToken,
+    /// How hard the process is pressed: a connection that is told to go then goes for that.
+    pub pressure: Arc<PressureCell>,
+}
+
+impl HttpStop {
+    /// Why a connection that finishes goes.
+    fn reason(&self) -> CloseReason {
+        match self.pressure.get() {
+            Pressure::None => CloseReason::Drained,
+            Pressure::High | Pressure::Critical => CloseReason::Overload,
+        }
+    }
+
+    /// Whether no further request is taken on a connection.
+    fn is_leaving(&self) -> bool {
+        self.drain.is_cancelled() || self.pressure.get() >= Pressure::High
+    }
 }
 
 /// Who is served, and with what.

@@ -17,7 +17,7 @@ use super::exchange::{Exchange, Phase, Standing, Upgrade};
 use super::gate::{Gate, GateLimits};
 use super::io::GatedIo;
 use super::refusal::{self, Refusal};
-use super::{HttpEnd, HttpPeer, HttpSite};
+use super::{CurrentSite, HttpEnd, HttpPeer, HttpSite};
 use crate::close::CloseReason;
 use crate::context::RequestId;
 
@@ -34,10 +34,11 @@ const HYPER_BUFFER_MIN: usize = 16 * 1024;
 ///
 /// # Cancel safety
 /// Dropping it drops the socket and cancels the ask in flight.
-pub async fn serve<S>(socket: S, site: Arc<HttpSite>, peer: HttpPeer) -> HttpEnd<S>
+pub async fn serve<S>(socket: S, current: CurrentSite, peer: HttpPeer) -> HttpEnd<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let site = current.get();
     let exchange = Arc::new(Exchange::new(Instant::now()));
     let gate = Gate::new(GateLimits {
         header_bytes_max: site.limits.header_bytes_max,
@@ -47,6 +48,7 @@ where
     let io = GatedIo::new(socket, gate, Arc::clone(&exchange), Arc::clone(&peer.traffic));
     let of_age = site.limits.age_max(peer.conn).map(|age| Instant::now() + age);
     let answerer = Answerer {
+        current,
         site: Arc::clone(&site),
         peer: peer.clone(),
         exchange: Arc::clone(&exchange),
@@ -154,7 +156,7 @@ where
             match event {
                 Event::Forced => return Ending::abrupt(CloseReason::Forced),
                 Event::Done(result) => return self.ending(result, site, peer),
-                Event::Drained => return Ending::quiet(CloseReason::Drained),
+                Event::Drained => return Ending::quiet(peer.stop.reason()),
                 Event::Late(Wait::Handshake) => {
                     return Ending::quiet(CloseReason::HandshakeTimeout);
                 }

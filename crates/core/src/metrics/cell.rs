@@ -15,6 +15,16 @@ impl Cell {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// A counter that starts at `n`.
+    pub(crate) fn new(n: u64) -> Self {
+        Self(AtomicU64::new(n))
+    }
+
+    /// Sets a value that is no count; whoever comes last is right.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// Adds from any thread.
     pub(crate) fn add_shared(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);

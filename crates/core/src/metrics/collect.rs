@@ -71,7 +71,7 @@ impl CoreMetrics {
             "limits.connections_max as it is in force.",
             MetricType::GAUGE,
         );
-        push_gauge(&mut limit, &[], self.connections_limit as f64);
+        push_gauge(&mut limit, &[], self.connections_limit.get() as f64);
         vec![closed, opened, open, refused, errors, resets, limit]
     }
 

@@ -13,7 +13,9 @@ pub(crate) use cell::{Cell, Histogram};
 pub use collect::CoreCollector;
 
 use crate::admission::Refusal;
+use crate::clock;
 use crate::close::CloseReason;
+use crate::event_loop::TICK;
 use crate::stage::Stage;
 
 /// What an accept error was about.
@@ -98,6 +100,12 @@ pub struct WorkerCells {
     pub(crate) stages: [Histogram; Stage::ALL.len()],
     pub(crate) turn: Histogram,
     pub(crate) lag: Histogram,
+    /// How late the last tick was, in nanoseconds.
+    pub(crate) late: Cell,
+    /// Connections closed because their outboxes were the largest.
+    pub(crate) shed: Cell,
+    /// When the last tick came, in nanoseconds since the catalogue was made.
+    pub(crate) ticked: Cell,
 }
 
 /// Names a site in the catalogue: its listener and the route it leads to.
@@ -118,7 +126,8 @@ pub struct CoreMetrics {
     pub(crate) workers: Vec<Arc<WorkerCells>>,
     /// Stages that other threads time: accept, handshake, pool_wait, upstream.
     pub(crate) shared_stages: [Histogram; Stage::ALL.len()],
-    pub(crate) connections_limit: u64,
+    pub(crate) connections_limit: Cell,
+    origin: Instant,
 }
 
 impl CoreMetrics {
@@ -135,6 +144,9 @@ impl CoreMetrics {
                 stages: Default::default(),
                 turn: Histogram::default(),
                 lag: Histogram::default(),
+                late: Cell::default(),
+                shed: Cell::default(),
+                ticked: Cell::default(),
             })
         };
         Arc::new(Self {
@@ -143,8 +155,32 @@ impl CoreMetrics {
             listener_names: listeners,
             sites,
             shared_stages: Default::default(),
-            connections_limit: connections_limit as u64,
+            connections_limit: Cell::new(connections_limit as u64),
+            origin: clock::now(),
         })
+    }
+
+    /// Shows another limit of connections.
+    pub(crate) fn set_connections_limit(&self, limit: usize) {
+        self.connections_limit.set(limit as u64);
+    }
+
+    /// A worker's tick came at `now`, `late` after it was due.
+    pub(crate) fn ticked(&self, worker: &WorkerCells, now: Instant, late: Duration) {
+        worker.lag.observe(late, 1);
+        worker.late.set(late.as_nanos() as u64);
+        worker.ticked.set(now.saturating_duration_since(self.origin).as_nanos() as u64);
+    }
+
+    /// The lag of the event loop that is furthest behind: how late its last tick was or, when it
+    /// is overdue, how late the next one is by now.
+    pub fn loop_lag(&self, now: Instant) -> Duration {
+        let now = now.saturating_duration_since(self.origin);
+        let lag = |worker: &Arc<WorkerCells>| {
+            let silent = now.saturating_sub(Duration::from_nanos(worker.ticked.get()));
+            Duration::from_nanos(worker.late.get()).max(silent.saturating_sub(TICK))
+        };
+        self.workers.iter().map(lag).max().unwrap_or_default()
     }
 
     /// The cells of one worker.
@@ -172,6 +208,11 @@ impl CoreMetrics {
         self.listeners[usize::from(listener)].accept_errors[kind as usize].add_shared(1);
     }
 
+    /// Connections closed because their outboxes were the largest, over all workers.
+    pub fn shed_total(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.shed.get()).sum()
+    }
+
     /// Connections ended, over all listeners.
     pub fn closed_total(&self) -> u64 {
         self.listeners.iter().flat_map(|l| &l.closed).map(Cell::get).sum()
@@ -180,6 +221,11 @@ impl CoreMetrics {
     /// Connections ended for `reason`, over all listeners.
     pub fn closed_for(&self, reason: CloseReason) -> u64 {
         self.listeners.iter().map(|l| l.closed[reason as usize].get()).sum()
+    }
+
+    /// Connections refused for `refusal`, over all listeners.
+    pub fn refused_for(&self, refusal: Refusal) -> u64 {
+        self.listeners.iter().map(|l| l.refused[refusal as usize].get()).sum()
     }
 
     /// Connections opened, over all listeners.

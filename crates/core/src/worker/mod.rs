@@ -11,7 +11,8 @@ pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +31,7 @@ use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, NewConnection, Phase};
 use crate::ends::{Ended, Ends};
 use crate::poll::{Event, Poll};
+use crate::site::Site;
 use crate::stage::Stage;
 use crate::view::{Query, Row};
 
@@ -41,12 +43,16 @@ const ANSWERS_MAX: usize = 256;
 const READS_MAX: usize = 256;
 /// Messages after which a turn reads no further connection.
 const TURN_MESSAGES_MAX: u32 = 2048;
+/// Bytes after which a turn reads no further connection: what 64 KiB of each of very many take.
+const TURN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Connections written to in one turn; later frames join the lists of those that wait.
 const WRITES_MAX: usize = 64;
 /// Table places swept in one turn.
 const SWEEP_MAX: usize = 512;
 /// Connections that linger at the same time; beyond it they are closed at once.
 const LINGER_MAX: usize = 1024;
+/// Connections that one order to shed closes at most.
+const SHED_MAX: usize = 256;
 /// How often deadlines are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -56,6 +62,10 @@ pub(crate) enum Control {
     Drain(Duration),
     /// Close everybody now.
     Force,
+    /// Hold connections to these sites from now on: as many as before, in the same order.
+    Reload(Arc<[Site]>),
+    /// Close the connections whose outboxes are largest until so many bytes are freed.
+    Shed(usize),
     /// Tell about connections.
     List(Query, oneshot::Sender<Vec<Row>>),
 }
@@ -240,6 +250,8 @@ impl<P: Poll> Worker<P> {
                 }
             }
             Control::Force => self.force(),
+            Control::Reload(sites) => self.bench.sites = sites,
+            Control::Shed(bytes) => self.shed(bytes),
             Control::List(query, reply) => self.listings.push(Listing::new(query, reply)),
         }
     }
@@ -291,15 +303,17 @@ impl<P: Poll> Worker<P> {
     }
 
     fn read(&mut self) {
-        let mut messages = 0;
+        let (mut messages, mut bytes) = (0, 0);
         for _ in 0..READS_MAX.min(self.read_queue.len()) {
-            if messages >= TURN_MESSAGES_MAX {
+            if messages >= TURN_MESSAGES_MAX || bytes >= TURN_BYTES_MAX {
                 break;
             }
             let Some(key) = self.read_queue.pop_front() else { break };
             self.visit(key, |connection, lent| {
+                let before = connection.received_bytes;
                 let (fate, handled) = connection.read_turn(lent);
                 messages += handled;
+                bytes += connection.received_bytes - before;
                 fate
             });
         }
@@ -383,6 +397,28 @@ impl<P: Poll> Worker<P> {
             if let Some((key, _)) = self.table.at(index) {
                 self.remove(key, CloseReason::Forced);
             }
+        }
+    }
+
+    fn shed(&mut self, bytes: usize) {
+        let mut largest = BinaryHeap::with_capacity(SHED_MAX + 1);
+        for index in 0..self.table.index_end() {
+            let Some((key, connection)) = self.table.at(index) else { continue };
+            if connection.outbox_bytes() > 0 {
+                largest.push(Reverse((connection.outbox_bytes(), key.raw())));
+            }
+            if largest.len() > SHED_MAX {
+                largest.pop();
+            }
+        }
+        let mut freed = 0;
+        for Reverse((waiting, key)) in largest.into_sorted_vec() {
+            if freed >= bytes {
+                break;
+            }
+            freed += waiting;
+            self.bench.cells.shed.add(1);
+            self.remove(Key::from_raw(key), CloseReason::Overload);
         }
     }
 

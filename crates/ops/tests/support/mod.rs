@@ -15,7 +15,7 @@ use prometheus::Registry;
 use serde_json::{Value, json};
 use weir_ops::{
     ConnectionState, ConnectionsPage, ConnectionsQuery, ConnectionsView, Health, LiveConnection,
-    LogControl, Ops, OpsHandle, OpsOptions, OpsState, Position,
+    LogControl, Ops, OpsHandle, OpsOptions, OpsState, Position, Reload, Reloaded,
 };
 
 /// The clock of tests.
@@ -61,6 +61,7 @@ pub(crate) fn start_with(change: impl FnOnce(&mut OpsOptions, &mut OpsState)) ->
         drain: Arc::new(move || {
             counted.fetch_add(1, Ordering::SeqCst);
         }),
+        reload: Arc::new(Nothing),
         background: Vec::new(),
     };
     change(&mut options, &mut state);
@@ -70,12 +71,25 @@ pub(crate) fn start_with(change: impl FnOnce(&mut OpsOptions, &mut OpsState)) ->
     Side { address, health, filter, drains, handle: Some(handle) }
 }
 
+/// A configuration that never changes.
+struct Nothing;
+
+impl Reload for Nothing {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<String>>> + Send + '_>> {
+        Box::pin(async { Ok(Reloaded::default()) })
+    }
+}
+
 /// A filter that is any text without "==".
 pub(crate) struct Filter(Mutex<String>);
 
 impl LogControl for Filter {
     fn filter(&self) -> String {
         self.0.lock().expect("no panic").clone()
+    }
+
+    fn configured(&self) -> String {
+        "info".to_owned()
     }
 
     fn set(&self, filter: &str) -> Result<(), String> {

@@ -140,7 +140,7 @@ fn site(registry: &Registry) -> HttpSite {
 
 fn stop() -> HttpStop {
     let force = CancellationToken::new();
-    HttpStop { drain: force.child_token(), force }
+    HttpStop { drain: force.child_token(), force, pressure: Arc::default() }
 }
 
 /// Through a pipe of `room` bytes each way.
@@ -159,7 +159,7 @@ fn connect_through(room: usize) -> Client {
         traffic: Arc::clone(&tally) as Arc<dyn HttpTraffic>,
     };
     let (io, socket) = duplex(room);
-    let served = TaskTracker::new().spawn(serve(socket, Arc::new(site), peer));
+    let served = TaskTracker::new().spawn(serve(socket, CurrentSite::new(site), peer));
     Client { io, served, stop, tally, registry }
 }
 
@@ -265,7 +265,7 @@ async fn a_connection_being_served_stays_within_its_budget() {
         Timeouts::default(),
         &metrics,
     );
-    let future = serve(io, Arc::new(site), peer);
+    let future = serve(io, CurrentSite::new(site), peer);
     // Hyper's buffers, about 8 KiB, come on top. An upgraded connection keeps nothing of it.
     assert!(size_of_val(&future) <= 4096, "{}", size_of_val(&future));
 }

@@ -16,7 +16,7 @@ async fn connect_tcp(stop: &HttpStop) -> (std::net::TcpStream, JoinHandle<CloseR
         asks: Asks::new(Handle::current(), TaskTracker::new()),
         traffic: Arc::new(Tally::default()),
     };
-    let site = Arc::new(site(&Registry::new()));
+    let site = CurrentSite::new(site(&Registry::new()));
     let served = TaskTracker::new().spawn(async move {
         match serve(socket, site, peer).await {
             HttpEnd::Closed { reason } => reason,
