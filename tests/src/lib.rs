@@ -15,6 +15,7 @@
 pub mod autobahn;
 pub mod browser;
 pub mod gateway;
+pub mod haproxy;
 pub mod http;
 pub mod kernel;
 pub mod manifests;
@@ -34,6 +35,7 @@ pub mod websocket;
 
 pub use browser::Browser;
 pub use gateway::Gateway;
+pub use haproxy::Haproxy;
 pub use metrics::Metrics;
 pub use nginx::Nginx;
 pub use rows::Client;

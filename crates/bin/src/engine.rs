@@ -9,8 +9,9 @@ use anyhow::Context;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use weir_core::http::Origins;
+use weir_core::http::{Origins, Trust};
 use weir_core::listener::SocketOptions;
+use weir_core::network::Networks;
 use weir_core::server::{ListenerKind, ListenerOptions, PathOptions, ServerOptions};
 use weir_core::service::Service;
 use weir_core::site::SiteWire;
@@ -18,7 +19,7 @@ use weir_core::wire::lines;
 use weir_pipeline::route::{BuiltRoutes, RouteKind, RouteParts, RouteSpec, build_routes};
 use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
 
-use crate::config::listener::{HttpRoute, Listener, PathKind, Wire};
+use crate::config::listener::{HttpRoute, Listener, PathKind, Switch, Wire};
 use crate::config::route::{Kind, Route};
 use crate::config::values::{Line, Name, Origin};
 use crate::config::{Config, upstream};
@@ -122,6 +123,10 @@ pub fn options(config: &Config, routes: &Routes, seed: u64) -> anyhow::Result<Se
     Ok(ServerOptions {
         workers: config.runtime.workers,
         listeners: listeners?,
+        trust: Trust {
+            proxies: Networks::new(config.network.trusted_proxies.clone()),
+            header: config.network.forwarded_header,
+        },
         limits: config.limits.clone(),
         timeouts: config.timeouts.clone(),
         connections_max: config.admission.connections_max as usize,
@@ -175,6 +180,7 @@ fn listener(one: &Listener, routes: &Routes) -> anyhow::Result<ListenerOptions> 
             keepalive: one.keys.keepalive,
             user_timeout: one.keys.user_timeout,
         },
+        proxy_protocol: one.keys.proxy_protocol == Switch::On,
         tls: one.tls.as_ref().map(|tls| tls.options(&one.wire)),
     })
 }

@@ -123,16 +123,18 @@ impl Admission {
         &self.pressure
     }
 
-    /// Grants a permit for a connection from `address` on the listener with this index.
+    /// Grants a permit for a connection from `address` on the listener with this index. Without an
+    /// address it counts for none, until [`Permit::move_to`] names one.
     ///
     /// # Errors
     /// The first limit that is reached; nothing is taken then.
     pub fn admit(
         self: &Arc<Self>,
         listener: u16,
-        address: IpAddr,
+        address: impl Into<Option<IpAddr>>,
         now: Instant,
     ) -> Result<Permit, Refusal> {
+        let address = address.into();
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
@@ -151,13 +153,14 @@ impl Admission {
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Listener);
         }
-        let counted = limits.per_address_max.is_some();
-        if !self.take_address(limits.per_address_max, address) {
+        let max = limits.per_address_max;
+        if address.is_some_and(|address| !self.take_address(max, address)) {
             self.listeners[slot].fetch_sub(1, Ordering::Relaxed);
             self.total.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Address);
         }
-        Ok(Permit { admission: Arc::clone(self), address, listener, counted })
+        let address = address.filter(|_| max.is_some());
+        Ok(Permit { admission: Arc::clone(self), address, listener })
     }
 
     /// From now on every connection is refused as `draining`.
@@ -207,12 +210,18 @@ impl Admission {
         granted
     }
 
-    fn give_back(&self, listener: u16, address: IpAddr, counted: bool) {
-        if counted && let Entry::Occupied(mut entry) = self.shard(address).lock().entry(address) {
+    fn leave_address(&self, address: IpAddr) {
+        if let Entry::Occupied(mut entry) = self.shard(address).lock().entry(address) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
             }
+        }
+    }
+
+    fn give_back(&self, listener: u16, address: Option<IpAddr>) {
+        if let Some(address) = address {
+            self.leave_address(address);
         }
         self.listeners[usize::from(listener)].fetch_sub(1, Ordering::Relaxed);
         self.total.fetch_sub(1, Ordering::Relaxed);
@@ -231,13 +240,31 @@ fn take(count: &AtomicUsize, max: Option<usize>) -> bool {
 #[must_use]
 pub struct Permit {
     admission: Arc<Admission>,
-    address: IpAddr,
+    /// The address that it is counted for in the map, whatever the limits are by now.
+    address: Option<IpAddr>,
     listener: u16,
-    /// It is in the map of addresses, whatever the limits are by now.
-    counted: bool,
 }
 
 impl Permit {
+    /// Counts for this address from now on: whose connection it is became known.
+    ///
+    /// # Errors
+    /// The address has its most already; the permit counts for the address that it did before.
+    pub fn move_to(&mut self, address: IpAddr) -> Result<(), Refusal> {
+        if self.address == Some(address) {
+            return Ok(());
+        }
+        let max = self.admission.limits.load().per_address_max;
+        if !self.admission.take_address(max, address) {
+            return Err(Refusal::Address);
+        }
+        if let Some(before) = self.address.take() {
+            self.admission.leave_address(before);
+        }
+        self.address = max.map(|_| address);
+        Ok(())
+    }
+
     /// The index of the listener it was granted for.
     pub fn listener(&self) -> u16 {
         self.listener
@@ -246,7 +273,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.give_back(self.listener, self.address, self.counted);
+        self.admission.give_back(self.listener, self.address);
     }
 }
 
@@ -329,6 +356,24 @@ mod tests {
         assert_eq!(admission.admit(0, A, clock::now()).unwrap_err(), Refusal::Overload);
         admission.pressure().set(Pressure::None);
         drop(admission.admit(0, A, clock::now()).unwrap());
+    }
+
+    #[test]
+    fn a_permit_moves_to_the_address_that_became_known_if_there_is_room() {
+        let admission = admission(AdmissionLimits { per_address_max: Some(1), ..limits(9) });
+        let now = clock::now();
+        let held = admission.admit(0, A, now).unwrap();
+        let mut proxied = admission.admit(0, None, now).unwrap();
+        assert_eq!(proxied.move_to(A), Err(Refusal::Address));
+        assert_eq!(proxied.move_to(B), Ok(()));
+        assert_eq!(proxied.move_to(B), Ok(()));
+        assert_eq!(admission.admit(0, B, now).unwrap_err(), Refusal::Address);
+        drop(held);
+        assert_eq!(proxied.move_to(A), Ok(()));
+        drop(admission.admit(0, B, now).unwrap());
+        drop(proxied);
+        let empty = admission.addresses.iter().all(|shard| shard.lock().is_empty());
+        assert!(empty && admission.open() == 0);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What comes before the first byte of a listener's wire: the TLS handshake, under the one deadline
-//! of `timeouts.handshake`. Touches no table, no session and no HTTP.
+//! What comes before the first byte of a listener's wire: the PROXY header, then TLS, under the one
+//! deadline of `timeouts.handshake`. Touches no table, no session and no HTTP.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,15 +17,23 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::close::CloseReason;
+use crate::http::Trust;
+use crate::proxy::{self, ProxyError, Step};
 use crate::tls::{HandshakeResult, ListenerTls, TlsInfo, TlsSocket, TlsVersion, principal};
 use crate::transport::Socket;
 
 /// Input of a peer that is discarded after its handshake failed, so that it can read why.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 
+/// How often the beginning of a stranger's first message is looked at, when it could be that of a
+/// PROXY header.
+const BEGINNING_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What the connections of one listener go through before its wire.
 #[derive(Clone)]
 pub(crate) struct Handshake {
+    /// Who sends a PROXY header, where the listener takes them.
+    pub(crate) proxies: Option<Arc<Trust>>,
     /// TLS, where the listener has it.
     pub(crate) tls: Option<Arc<ListenerTls>>,
 }
@@ -48,17 +57,49 @@ pub(crate) struct Patience<'a> {
 impl Handshake {
     /// Whether there is nothing to be done.
     pub(crate) fn is_empty(&self) -> bool {
-        self.tls.is_none()
+        self.proxies.is_none() && self.tls.is_none()
     }
 
-    /// Runs it. What failed is closed when this returns.
+    /// Reads the PROXY header of a trusted peer: the address of the client, `None` when it is that
+    /// of the socket. Nothing behind the header is read.
+    ///
+    /// # Errors
+    /// Why the connection ends: a header that is missing, malformed or from a stranger.
+    pub(crate) async fn proxied(
+        &self,
+        socket: &mut TcpStream,
+        peer: SocketAddr,
+        patience: &Patience<'_>,
+    ) -> Result<Option<SocketAddr>, CloseReason> {
+        let Some(trust) = &self.proxies else { return Ok(None) };
+        let trusted = trust.proxies.contain(peer.ip());
+        let greeting = async {
+            if trusted { header(socket).await } else { no_header(socket).await.map(|()| None) }
+        };
+        let greeted = tokio::select! { biased;
+            () = patience.force.cancelled() => return Err(CloseReason::Forced),
+            greeted = timeout_at(patience.deadline, greeting) => greeted,
+        };
+        match greeted {
+            Ok(Ok(source)) => Ok(source),
+            // A stranger that has said nothing yet may be waiting for us to speak.
+            Err(_) if !trusted => Ok(None),
+            Err(_) => Err(CloseReason::HandshakeTimeout),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no good PROXY header");
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Runs TLS, where there is any. What failed is closed when this returns.
     ///
     /// # Errors
     /// Why the connection ended.
     ///
     /// # Cancel safety
     /// Dropping it drops the socket; the handshake is then not counted.
-    pub(crate) async fn run(
+    pub(crate) async fn tls(
         &self,
         socket: TcpStream,
         patience: &Patience<'_>,
@@ -72,6 +113,77 @@ impl Handshake {
                 let stream = ended?;
                 let info = Some(Arc::new(info(&stream)));
                 Ok(Shaken { stream: Stream::Tls(Box::new(stream)), tls: info })
+            }
+        }
+    }
+}
+
+/// Why a PROXY header is no good.
+#[derive(Debug, thiserror::Error)]
+enum GreetingError {
+    /// The peer has ended its side before one was whole, as a balancer does that looks whether
+    /// anybody listens.
+    #[error("closed before a whole PROXY header")]
+    Closed,
+    /// The socket failed.
+    #[error("socket failed")]
+    Socket(#[from] io::Error),
+    /// It is none, or a bad one.
+    #[error(transparent)]
+    Header(#[from] ProxyError),
+    /// It is one, from a peer that is no trusted proxy.
+    #[error("PROXY header of a stranger")]
+    Stranger,
+}
+
+impl From<GreetingError> for CloseReason {
+    fn from(error: GreetingError) -> Self {
+        match error {
+            GreetingError::Closed => Self::PeerClosed,
+            GreetingError::Socket(_) => Self::PeerReset,
+            GreetingError::Header(_) | GreetingError::Stranger => Self::ProtocolError,
+        }
+    }
+}
+
+/// Takes a PROXY header off the socket, and no byte more.
+async fn header(socket: &mut TcpStream) -> Result<Option<SocketAddr>, GreetingError> {
+    let mut header = Vec::new();
+    loop {
+        let before = header.len();
+        header.resize(proxy::HEADER_BYTES_MAX, 0);
+        // Looked at before it is taken: what follows the header belongs to TLS or to the wire.
+        let seen = socket.peek(&mut header[before..]).await?;
+        if seen == 0 {
+            return Err(GreetingError::Closed);
+        }
+        header.truncate(before + seen);
+        let (belongs, source) = match proxy::step(&header)? {
+            Step::Header { taken, source } => (taken, Some(source)),
+            Step::More => (header.len(), None),
+        };
+        socket.read_exact(&mut header[before..belongs]).await?;
+        header.truncate(belongs);
+        if let Some(source) = source {
+            return Ok(source);
+        }
+    }
+}
+
+/// Looks at what a stranger sends first until it is clear that it is no PROXY header, and takes
+/// nothing of it.
+async fn no_header(socket: &TcpStream) -> Result<(), GreetingError> {
+    let mut beginning = [0; proxy::V1_BYTES_MAX];
+    loop {
+        let seen = socket.peek(&mut beginning).await?;
+        match proxy::step(&beginning[..seen]) {
+            Err(ProxyError::NoHeader) => return Ok(()),
+            Ok(Step::More) if seen == 0 => return Ok(()),
+            // What is there stays there, so the socket would not wake us.
+            Ok(Step::More) => tokio::time::sleep(BEGINNING_INTERVAL).await,
+            Ok(Step::Header { .. })
+            | Err(ProxyError::MalformedV1 | ProxyError::MalformedV2 | ProxyError::TooBig { .. }) => {
+                return Err(GreetingError::Stranger);
             }
         }
     }

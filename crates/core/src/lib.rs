@@ -7,7 +7,7 @@
 //! 1. [`listener`] accepts a socket: one system call, options inherited from the listening socket.
 //! 2. [`admission`] grants a `Permit` or refuses; `refuse` tells the peer why, in its own form.
 //! 3. [`server`] hands the socket to the worker with the least load. `tasks` runs its `handshake`
-//!    ([`tls`]) there, and [`http`] until it upgrades; plain lines and length prefixes need neither.
+//!    ([`proxy`], [`tls`]) there, and [`http`] until it upgrades; plain lines and length prefixes need neither.
 //! 4. The worker's `event_loop` waits for mail, edges of [`poll`] and ticks; `worker` turns its
 //!    table in bounded turns.
 //! 5. `connection` reads once into the worker's scratch buffer; [`wire`] finds the messages in it.
@@ -36,9 +36,11 @@ pub mod lifeline;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod network;
 mod outbox;
 pub mod poll;
 pub mod pressure;
+pub mod proxy;
 mod refuse;
 mod replies;
 pub mod server;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,7 @@ const DISCARD_BYTES_MAX: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What a refused peer of one listener is told.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum RefusalForm {
     /// A message of this site's wire.
     Message(u16),
@@ -69,44 +70,49 @@ impl Refuser {
             }
             return;
         };
-        let answer = self.answer(refusal, form);
+        let answer = answer(&self.sites, refusal, form);
         let task = async move {
-            if let Err(error) = tell(socket, &answer).await {
+            let socket = tokio::net::TcpStream::from_std(socket);
+            let told = async { tell(socket?, &answer).await };
+            if let Err(error) = told.await {
                 tracing::debug!(%error, "a refused peer could not be told");
             }
             drop(turn);
         };
         self.tasks.spawn_on(task, &self.runtime);
     }
+}
 
-    fn answer(&self, refusal: Refusal, form: &RefusalForm) -> Vec<u8> {
-        let text = refusal.text();
-        match form {
-            RefusalForm::Message(site) => {
-                let mut out = Vec::new();
-                let line = format!("error: {text}");
-                let site = &self.sites[usize::from(*site)];
-                site.wire.encode(line.as_bytes(), MessageKind::Text, &mut out);
-                out
-            }
-            RefusalForm::Silence => Vec::new(),
-            RefusalForm::Http => {
-                let body = format!("{{\"error\":\"{text}\"}}\n");
-                format!(
-                    "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
-                     content-type: application/json\r\ncontent-length: {}\r\n\
-                     connection: close\r\n\r\n{body}",
-                    body.len()
-                )
-                .into_bytes()
-            }
+/// What a refused peer is told.
+pub(crate) fn answer(sites: &[Site], refusal: Refusal, form: &RefusalForm) -> Vec<u8> {
+    let text = refusal.text();
+    match form {
+        RefusalForm::Message(site) => {
+            let mut out = Vec::new();
+            let line = format!("error: {text}");
+            let site = &sites[usize::from(*site)];
+            site.wire.encode(line.as_bytes(), MessageKind::Text, &mut out);
+            out
+        }
+        RefusalForm::Silence => Vec::new(),
+        RefusalForm::Http => {
+            let body = format!("{{\"error\":\"{text}\"}}\n");
+            format!(
+                "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
+                 content-type: application/json\r\ncontent-length: {}\r\n\
+                 connection: close\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes()
         }
     }
 }
 
 /// Writes, shuts the write side, discards: closing with unread input would reset the answer away.
-async fn tell(socket: TcpStream, answer: &[u8]) -> std::io::Result<()> {
-    let mut socket = tokio::net::TcpStream::from_std(socket)?;
+pub(crate) async fn tell(
+    mut socket: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &[u8],
+) -> std::io::Result<()> {
     let telling = async {
         socket.write_all(answer).await?;
         socket.shutdown().await?;

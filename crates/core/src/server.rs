@@ -23,7 +23,7 @@ use crate::context::{ConnIds, RequestId};
 use crate::ends::{Ended, Ends};
 use crate::event_loop::{Beat, EventLoop, Woken};
 use crate::handshake::Handshake;
-use crate::http::{CurrentSite, HttpMetrics, HttpPath, HttpSite, Origins, PathKind};
+use crate::http::{CurrentSite, HttpMetrics, HttpPath, HttpSite, Origins, PathKind, Trust};
 use crate::lifeline::Lifeline;
 use crate::limits::{Limits, Timeouts};
 use crate::listener::{self, Accepting, SocketOptions, accept_loop};
@@ -92,7 +92,9 @@ pub struct ListenerOptions {
     pub connections_max: Option<usize>,
     /// Socket options.
     pub socket: SocketOptions,
-    /// TLS before all else.
+    /// Whether trusted proxies send a PROXY header before all else.
+    pub proxy_protocol: bool,
+    /// TLS before the wire.
     pub tls: Option<TlsOptions>,
 }
 
@@ -102,6 +104,8 @@ pub struct ServerOptions {
     pub workers: usize,
     /// The listeners.
     pub listeners: Vec<ListenerOptions>,
+    /// Who may say that a connection is another's.
+    pub trust: Trust,
     /// Caps on one connection.
     pub limits: Limits,
     /// Waits for a peer.
@@ -158,6 +162,7 @@ pub struct Bound {
     listeners: Vec<BoundListener>,
     sites: Arc<[Site]>,
     tasks: Arc<[TaskListener]>,
+    trust: Arc<Trust>,
     metrics: Arc<CoreMetrics>,
     http_metrics: HttpMetrics,
     /// What connections go through first, by listener.
@@ -198,9 +203,10 @@ enum Target {
 pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<Bound, BindError> {
     let http_metrics = HttpMetrics::register(registry)?;
     let tls_metrics = TlsMetrics::register(registry)?;
-    let handshakes = options.listeners.iter().map(|one| handshake(one, &tls_metrics));
+    let trust = Arc::new(options.trust.clone());
+    let handshakes = options.listeners.iter().map(|one| handshake(one, &trust, &tls_metrics));
     let handshakes = handshakes.collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::new(&options, &handshakes, &http_metrics);
+    let plan = Plan::new(&options, &handshakes, &trust, &http_metrics);
     let mut listeners = Vec::with_capacity(options.listeners.len());
     for (one, target) in options.listeners.iter().zip(plan.targets) {
         let fault = |source| BindError::Listener {
@@ -224,7 +230,17 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         seed: options.seed,
     };
     let (sites, tasks) = (plan.sites.into(), plan.tasks.into());
-    Ok(Bound { listeners, sites, tasks, metrics, http_metrics, handshakes, admission, settings })
+    Ok(Bound {
+        listeners,
+        sites,
+        tasks,
+        trust,
+        metrics,
+        http_metrics,
+        handshakes,
+        admission,
+        settings,
+    })
 }
 
 impl ServerOptions {
@@ -245,12 +261,23 @@ struct Plan {
     labels: Vec<SiteLabels>,
     tasks: Vec<TaskListener>,
     targets: Vec<Target>,
+    trust: Arc<Trust>,
 }
 
 impl Plan {
-    fn new(options: &ServerOptions, handshakes: &[Handshake], http_metrics: &HttpMetrics) -> Self {
-        let mut plan =
-            Self { sites: Vec::new(), labels: Vec::new(), tasks: Vec::new(), targets: Vec::new() };
+    fn new(
+        options: &ServerOptions,
+        handshakes: &[Handshake],
+        trust: &Arc<Trust>,
+        http_metrics: &HttpMetrics,
+    ) -> Self {
+        let mut plan = Self {
+            sites: Vec::new(),
+            labels: Vec::new(),
+            tasks: Vec::new(),
+            targets: Vec::new(),
+            trust: Arc::clone(trust),
+        };
         for (index, (one, handshake)) in options.listeners.iter().zip(handshakes).enumerate() {
             let handshake = handshake.clone();
             let target = match &one.kind {
@@ -331,6 +358,7 @@ impl Plan {
             options.timeouts.clone(),
             metrics,
         );
+        let site = site.trusting(Arc::clone(&self.trust));
         TaskWire::Http { site: CurrentSite::new(site), websockets, cells: Vec::new() }
     }
 
@@ -341,10 +369,17 @@ impl Plan {
         handshake: Handshake,
         wire: TaskWire,
     ) -> Target {
+        // Under TLS a refused peer is told nothing: a handshake is what there is no room for.
+        let form = match &wire {
+            _ if handshake.tls.is_some() => RefusalForm::Silence,
+            TaskWire::Messages(site) => RefusalForm::Message(*site),
+            TaskWire::Http { .. } => RefusalForm::Http,
+        };
         self.tasks.push(TaskListener {
             name: options.listeners[listener].name.clone(),
             timeouts: ArcSwap::from_pointee(options.timeouts.clone()),
             handshake,
+            form,
             wire,
             carrier_cells: 0,
         });
@@ -388,14 +423,28 @@ impl Plan {
 }
 
 /// What the connections of a listener go through first.
-fn handshake(one: &ListenerOptions, metrics: &TlsMetrics) -> Result<Handshake, BindError> {
-    let Some(options) = &one.tls else { return Ok(Handshake { tls: None }) };
+fn handshake(
+    one: &ListenerOptions,
+    trust: &Arc<Trust>,
+    metrics: &TlsMetrics,
+) -> Result<Handshake, BindError> {
+    let tls = one.tls.as_ref().map(|options| listener_tls(one, options, metrics));
+    let proxies = one.proxy_protocol.then(|| Arc::clone(trust));
+    Ok(Handshake { proxies, tls: tls.transpose()? })
+}
+
+/// TLS of a listener, from its files.
+fn listener_tls(
+    one: &ListenerOptions,
+    options: &TlsOptions,
+    metrics: &TlsMetrics,
+) -> Result<Arc<ListenerTls>, BindError> {
     let settings = TlsSettings::load(options.clone()).map_err(|faults| BindError::Tls {
         listener: one.name.clone(),
         fault: faults.into_iter().next().expect("no error is without a fault"),
     })?;
     let metrics = metrics.listener(&one.name);
-    Ok(Handshake { tls: Some(ListenerTls::new(one.name.clone(), settings, metrics)) })
+    Ok(ListenerTls::new(one.name.clone(), settings, metrics))
 }
 
 /// Two paths may lead to the same route: a series has one place.
@@ -445,6 +494,7 @@ impl Bound {
             metrics: Arc::clone(&self.metrics),
             http_metrics: self.http_metrics.clone(),
             handshakes: self.handshakes.clone(),
+            trust: Arc::clone(&self.trust),
             tasks: Arc::clone(&self.tasks),
             ends,
             hands,
@@ -487,6 +537,7 @@ impl Bound {
             Worker::new(MioPoll::new()?, bench, mailbox, Arc::clone(ends), Arc::clone(&load), now);
         let tasks = Arc::new(Tasks {
             listeners: Arc::clone(&self.tasks),
+            sites: Arc::clone(&self.sites),
             asks: Asks::new(service.clone(), lifeline.tasks.clone()),
             opens: opens.clone(),
             ends: Arc::clone(ends),
@@ -512,17 +563,11 @@ impl Bound {
         Ok((WorkerHand { control, opens, accepted, queries, load }, thread))
     }
 
-    /// The form of what a refused peer of this listener is told: under TLS it is told nothing, for
-    /// a handshake is what there is no room for.
+    /// What a refused peer of this listener is told.
     fn form(&self, target: Target) -> RefusalForm {
-        let site = match target {
-            Target::Table(site) => return RefusalForm::Message(site),
-            Target::Task(task) => &self.tasks[task],
-        };
-        match site.wire {
-            _ if site.handshake.tls.is_some() => RefusalForm::Silence,
-            TaskWire::Messages(site) => RefusalForm::Message(site),
-            TaskWire::Http { .. } => RefusalForm::Http,
+        match target {
+            Target::Table(site) => RefusalForm::Message(site),
+            Target::Task(task) => self.tasks[task].form,
         }
     }
 
@@ -546,6 +591,7 @@ impl Bound {
                 target: listener.target,
                 form,
                 admission: Arc::clone(&self.admission),
+                trust: Arc::clone(&self.trust),
                 metrics: Arc::clone(&self.metrics),
                 refuser: refuser.clone(),
                 hands: Arc::clone(&running.hands),
@@ -581,6 +627,7 @@ struct Acceptor {
     target: Target,
     form: RefusalForm,
     admission: Arc<Admission>,
+    trust: Arc<Trust>,
     metrics: Arc<CoreMetrics>,
     refuser: Refuser,
     hands: Arc<[WorkerHand]>,
@@ -590,7 +637,9 @@ struct Acceptor {
 impl Accepting for Acceptor {
     async fn accepted(&mut self, socket: TcpStream, peer: SocketAddr) {
         let accepted = clock::now();
-        let permit = match self.admission.admit(self.index, peer.ip(), accepted) {
+        // A proxy's connections are many clients': each counts for its own address once that is known.
+        let address = (!self.trust.proxies.contain(peer.ip())).then_some(peer.ip());
+        let permit = match self.admission.admit(self.index, address, accepted) {
             Ok(permit) => permit,
             Err(refusal) => {
                 return self.refuser.refuse(socket, self.index, refusal, &self.form);
@@ -651,6 +700,7 @@ pub struct Running {
     metrics: Arc<CoreMetrics>,
     http_metrics: HttpMetrics,
     handshakes: Vec<Handshake>,
+    trust: Arc<Trust>,
     tasks: Arc<[TaskListener]>,
     ends: Arc<Ends>,
     hands: Arc<[WorkerHand]>,
@@ -716,7 +766,7 @@ impl Running {
     /// # Cancel safety
     /// When dropped, some workers may hold to the old values: call it again.
     pub async fn reload(&self, options: &ServerOptions) -> Result<(), ReloadError> {
-        let plan = Plan::new(options, &self.handshakes, &self.http_metrics);
+        let plan = Plan::new(options, &self.handshakes, &self.trust, &self.http_metrics);
         let same = plan.labels == self.metrics.sites
             && plan.tasks.len() == self.tasks.len()
             && self.tasks.iter().zip(&plan.tasks).all(|(old, new)| old.is_shaped_as(new));

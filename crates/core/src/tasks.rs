@@ -2,7 +2,7 @@
 //! are WebSockets of the table. Knows no turn and no message.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Permit;
+use crate::admission::{Permit, Refusal};
 use crate::asks::Asks;
 use crate::clock;
 use crate::close::CloseReason;
@@ -25,6 +25,8 @@ use crate::http::{self, CurrentSite, HttpEnd, HttpPath, HttpPeer, HttpStop, Http
 use crate::limits::Timeouts;
 use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
 use crate::pressure::{Pressure, PressureCell};
+use crate::refuse::{self, RefusalForm};
+use crate::site::Site;
 use crate::tls::TlsInfo;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
@@ -47,6 +49,8 @@ pub(crate) struct TaskListener {
     pub(crate) name: String,
     pub(crate) timeouts: ArcSwap<Timeouts>,
     pub(crate) handshake: Handshake,
+    /// What a peer is told that is refused once its address is known.
+    pub(crate) form: RefusalForm,
     pub(crate) wire: TaskWire,
     /// The counters of bytes that belong to no message: HTTP's heads, bodies, responses.
     pub(crate) carrier_cells: usize,
@@ -113,6 +117,7 @@ pub(crate) type TaskQuery = (Query, tokio::sync::oneshot::Sender<Vec<Row>>);
 /// What the tasks of one worker share.
 pub(crate) struct Tasks {
     pub(crate) listeners: Arc<[TaskListener]>,
+    pub(crate) sites: Arc<[Site]>,
     pub(crate) asks: Asks,
     pub(crate) opens: mpsc::Sender<NewConnection<Socket>>,
     pub(crate) ends: Arc<Ends>,
@@ -221,7 +226,7 @@ impl Tasks {
             tasks: Arc::clone(this),
             peer,
             id,
-            permit,
+            permit: Arc::new(Mutex::new(Some(permit))),
             record,
             accepted,
             listener,
@@ -287,7 +292,8 @@ struct Task {
     tasks: Arc<Tasks>,
     peer: SocketAddr,
     id: ConnId,
-    permit: Permit,
+    /// Shared with HTTP, which may learn whose connection it is; there until the end.
+    permit: Arc<Mutex<Option<Permit>>>,
     record: ConnectionRecord,
     accepted: Instant,
     listener: usize,
@@ -311,8 +317,13 @@ struct Opened {
     tls: Option<Arc<TlsInfo>>,
 }
 
+/// Makes a permit count for this address, if there is room.
+fn readmit(permit: &Mutex<Option<Permit>>, address: IpAddr) -> Result<(), Refusal> {
+    permit.lock().as_mut().map_or(Ok(()), |permit| permit.move_to(address))
+}
+
 impl Task {
-    async fn run(self, socket: std::net::TcpStream) {
+    async fn run(mut self, socket: std::net::TcpStream) {
         let tasks = Arc::clone(&self.tasks);
         let guard = LiveGuard(Arc::clone(&tasks), self.id);
         let reason = match self.serve(socket).await {
@@ -324,9 +335,10 @@ impl Task {
         self.close(reason);
     }
 
-    async fn serve(&self, socket: std::net::TcpStream) -> Ending {
-        let listener = &self.tasks.listeners[self.listener];
-        let socket = match tokio::net::TcpStream::from_std(socket) {
+    async fn serve(&mut self, socket: std::net::TcpStream) -> Ending {
+        let tasks = Arc::clone(&self.tasks);
+        let listener = &tasks.listeners[self.listener];
+        let mut socket = match tokio::net::TcpStream::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => {
                 tracing::warn!(%error, "a socket could not be watched");
@@ -337,9 +349,18 @@ impl Task {
         let patience = Patience {
             deadline: (self.accepted + timeouts.handshake).into(),
             close: timeouts.close,
-            force: &self.tasks.force,
+            force: &tasks.force,
         };
-        let Shaken { stream, tls } = match listener.handshake.run(socket, &patience).await {
+        match listener.handshake.proxied(&mut socket, self.peer, &patience).await {
+            Ok(None) => {}
+            Ok(Some(client)) => {
+                if let Err(refusal) = self.is_of(client) {
+                    return self.refuse(socket, refusal, &listener.form).await;
+                }
+            }
+            Err(reason) => return Ending::Closed(reason),
+        }
+        let Shaken { stream, tls } = match listener.handshake.tls(socket, &patience).await {
             Ok(shaken) => shaken,
             Err(reason) => return Ending::Closed(reason),
         };
@@ -354,7 +375,8 @@ impl Task {
             TaskWire::Http { site, websockets, .. } => {
                 let client = self.http_peer(tls.clone());
                 match http::serve(stream, site.clone(), client).await {
-                    HttpEnd::Upgraded { socket, early, path, request_id } => {
+                    HttpEnd::Upgraded { socket, early, path, request_id, client } => {
+                        self.peer = client;
                         Ending::Open(Box::new(Opened {
                             stream: socket,
                             site: websockets[path],
@@ -369,12 +391,43 @@ impl Task {
         }
     }
 
+    /// A proxy has said whose connection it is.
+    fn is_of(&mut self, client: SocketAddr) -> Result<(), Refusal> {
+        self.peer = client;
+        if let Some(live) = self.tasks.live.lock().get_mut(&self.id) {
+            live.peer = client;
+        }
+        readmit(&self.permit, client.ip())
+    }
+
+    /// Refuses what was admitted before its address was known. It keeps its place meanwhile, so
+    /// the number of those who are told is bounded.
+    async fn refuse(
+        &self,
+        socket: tokio::net::TcpStream,
+        refusal: Refusal,
+        form: &RefusalForm,
+    ) -> Ending {
+        self.record.refusals().count(refusal);
+        let answer = refuse::answer(&self.tasks.sites, refusal, form);
+        if let Err(error) = refuse::tell(socket, &answer).await {
+            tracing::debug!(%error, "a refused peer could not be told");
+        }
+        Ending::Closed(CloseReason::Refused)
+    }
+
     fn http_peer(&self, tls: Option<Arc<TlsInfo>>) -> HttpPeer {
         HttpPeer {
             addr: self.peer,
             conn: self.id,
             tls,
             accepted: self.accepted.into(),
+            readmit: Some({
+                let (permit, record) = (Arc::clone(&self.permit), self.record.refusals());
+                Arc::new(move |address| {
+                    readmit(&permit, address).inspect_err(|refusal| record.count(*refusal))
+                })
+            }),
             stop: HttpStop {
                 drain: self.drain.clone(),
                 force: self.tasks.force.clone(),
@@ -391,7 +444,11 @@ impl Task {
         let (Ok(socket), Some(site)) = (stream.into_socket(&mut early), site) else {
             return self.close(CloseReason::InternalError);
         };
-        let Self { tasks, peer, id, permit, record, accepted, listener, drain, counts } = self;
+        let Some(permit) = self.permit.lock().take() else {
+            return self.close(CloseReason::InternalError);
+        };
+        let Self { tasks, peer, id, permit: shared, record, accepted, listener, drain, counts } =
+            self;
         let new = NewConnection {
             socket,
             site,
@@ -407,7 +464,9 @@ impl Task {
         match tasks.opens.send(new).await {
             Ok(()) => drop(guard),
             Err(mpsc::error::SendError(new)) => {
-                let NewConnection { permit, record, .. } = new;
+                let NewConnection { permit: whole, record, .. } = new;
+                *shared.lock() = Some(whole);
+                let permit = shared;
                 let this =
                     Self { tasks, peer, id, permit, record, accepted, listener, drain, counts };
                 this.close(CloseReason::Forced);

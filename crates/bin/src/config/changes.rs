@@ -14,6 +14,7 @@ use super::raw::Auto;
 /// Keys, and sections of keys, that are read once, when weir starts. All others are reloaded.
 pub const RESTART: &[&str] = &[
     "runtime",
+    "network",
     "listeners",
     "ops",
     "health",
@@ -80,6 +81,7 @@ impl Config {
     /// Takes over from `running` what only a restart changes.
     pub fn keep_fixed(&mut self, running: &Self) {
         self.runtime = running.runtime.clone();
+        self.network = running.network.clone();
         self.listeners = running.listeners.clone();
         self.ops = running.ops.clone();
         self.health = running.health.clone();

@@ -8,11 +8,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::faults::{Faults, did_you_mean};
-use super::listener::{Listener, PathKind, Wire};
+use super::listener::{Listener, PathKind, Switch, Wire};
 use super::raw::Auto;
 use super::route::Route;
 use super::section::Table;
-use super::sections::{LimitsKeys, Ops, Overload, Shutdown, TimeoutsKeys};
+use super::sections::{LimitsKeys, Network, Ops, Overload, Shutdown, TimeoutsKeys};
 use super::units::{Grace, Size};
 use super::upstream::Upstream;
 use super::values::Name;
@@ -124,6 +124,15 @@ pub(super) fn reference(
     if !known.contains(name) {
         let near = did_you_mean(name, known.iter().map(|name| &**name));
         faults.add(path, format!("no {what} is named \"{name}\"{near}"));
+    }
+}
+
+/// A header is only taken from somebody.
+pub(super) fn proxies(i: usize, listener: &Listener, network: &Network, faults: &Faults) {
+    if listener.keys.proxy_protocol == Switch::On && network.trusted_proxies.is_empty() {
+        let path = format!("listeners[{i}].proxy_protocol");
+        let text = "needs network.trusted_proxies: nobody is believed";
+        faults.contradiction(&[&path, "network.trusted_proxies"], text);
     }
 }
 

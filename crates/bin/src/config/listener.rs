@@ -29,6 +29,17 @@ choices!(WireKind {
     "http" => WireKind::Http,
 });
 
+/// Whether something is done, by its name in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+choices!(Switch { "on" => Switch::On, "off" => Switch::Off });
+
 section! {
     /// A port that weir listens on.
     pub struct ListenerKeys {
@@ -45,6 +56,9 @@ section! {
         pub backlog: u32 = 4096;
         /// TCP keep-alive: how long a connection is quiet before the kernel probes it.
         pub keepalive: Option<Duration> = "60s";
+        /// "on": trusted proxies (network.trusted_proxies) send a PROXY header, version 1 or 2, before
+        /// all else; from anybody else it is an error.
+        pub proxy_protocol: Switch = "off";
         /// TCP_USER_TIMEOUT: how long sent bytes may stay without acknowledgement.
         pub user_timeout: Option<Duration> = "30s";
     }

@@ -34,7 +34,7 @@ use self::reading::Reading;
 use self::route::Route;
 use self::section::{Key, Section};
 use self::sections::{
-    Health, LimitsKeys, Logs, Metrics, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
+    Health, LimitsKeys, Logs, Metrics, Network, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
 };
 use self::upstream::Upstream;
 use crate::runtime::Machine;
@@ -65,6 +65,7 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<LimitsKeys>("limits"),
     SectionInfo::of::<TimeoutsKeys>("timeouts"),
     SectionInfo::of::<Overload>("overload"),
+    SectionInfo::of::<Network>("network"),
     SectionInfo::of::<Ops>("ops"),
     SectionInfo::of::<Health>("health"),
     SectionInfo::of::<Logs>("logs"),
@@ -92,6 +93,8 @@ pub struct Config {
     pub overload: Overload,
     /// The memory that weir may use; `None`: as much as it likes.
     pub memory_max: Option<u64>,
+    /// What stands between peers and weir.
+    pub network: Network,
     /// At least one, with names and addresses of their own.
     pub listeners: Vec<Listener>,
     /// Every route that is named, and perhaps more.

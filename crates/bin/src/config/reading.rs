@@ -15,7 +15,7 @@ use super::raw::Auto;
 use super::route::Route;
 use super::section::{Section, Table};
 use super::sections::{
-    Health, LimitsKeys, Logs, Metrics, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
+    Health, LimitsKeys, Logs, Metrics, Network, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
 };
 use super::upstream::Upstream;
 use super::values::Name;
@@ -29,6 +29,7 @@ pub(super) struct Reading {
     limits: LimitsKeys,
     timeouts: TimeoutsKeys,
     overload: Overload,
+    network: Network,
     ops: Ops,
     health: Health,
     logs: Logs,
@@ -91,6 +92,7 @@ impl Reading {
             limits: once(&mut root, "limits"),
             timeouts: once(&mut root, "timeouts"),
             overload: once(&mut root, "overload"),
+            network: once(&mut root, "network"),
             ops: once(&mut root, "ops"),
             health: once(&mut root, "health"),
             logs: once(&mut root, "logs"),
@@ -126,6 +128,7 @@ impl Reading {
             "limits": shown_limits,
             "timeouts": self.timeouts.show(),
             "overload": self.overload.show(),
+            "network": self.network.show(),
             "listeners": listeners.iter().map(Listener::show).collect::<Json>(),
             "routes": routes.iter().map(Route::show).collect::<Json>(),
             "upstreams": upstreams.iter().map(Upstream::show).map(Json::from).collect::<Json>(),
@@ -144,6 +147,7 @@ impl Reading {
             timeouts: self.timeouts.timeouts(),
             overload: self.overload,
             memory_max,
+            network: self.network,
             listeners,
             routes,
             upstreams,
@@ -163,6 +167,7 @@ impl Reading {
         checks::overload(&self.overload, faults);
         checks::listeners(&self.listeners, &self.ops, &self.timeouts, faults);
         for (i, listener) in present(&self.listeners) {
+            checks::proxies(i, listener, &self.network, faults);
             if let Some(tls) = &listener.tls {
                 tls.check(&format!("listeners[{i}].tls"), &listener.wire, faults);
             }

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use weir_core::http::ForwardedHeader;
 use weir_core::limits::{Limits, Timeouts};
+use weir_core::network::Cidr;
 
 use super::raw::{Auto, choices};
 use super::secret::Secret;
@@ -145,6 +147,24 @@ section! {
         pub lag_high: Option<Duration> = "500ms";
         /// The second threshold of the lag of an event loop.
         pub lag_critical: Option<Duration> = "2s";
+    }
+}
+
+choices!(ForwardedHeader {
+    "off" => ForwardedHeader::Off,
+    "x-forwarded-for" => ForwardedHeader::XForwardedFor,
+    "forwarded" => ForwardedHeader::Forwarded,
+});
+
+section! {
+    /// What stands between peers and weir.
+    pub struct Network {
+        /// Networks of the proxies that are believed about whose connection or request it is. Their
+        /// own connections do not count for limits.connections_per_address_max; their clients' do.
+        pub trusted_proxies: Vec<Cidr> = [];
+        /// The header in which they say so over HTTP: "x-forwarded-for", "forwarded" (RFC 7239) or
+        /// "off". Name the one they write: the other they pass on as a client wrote it.
+        pub forwarded_header: ForwardedHeader = "x-forwarded-for";
     }
 }
 

@@ -10,6 +10,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
 use serde_json::Value as Json;
 use tracing_subscriber::EnvFilter;
+use weir_core::network::{Cidr, CidrError};
 use weir_core::wire::length::Prefix;
 use weir_core::wire::lines::{EmptyLines, UnfinishedLine};
 use weir_pipeline::template::Template;
@@ -153,6 +154,21 @@ parsed!(
 parsed!(PathBuf, "the path of a file", |text| (!text.is_empty()).then(|| text.into()), |path| path
     .display()
     .to_string());
+
+impl Setting for Cidr {
+    fn wanted() -> String {
+        "a network such as \"10.0.0.0/8\" or \"2001:db8::/32\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        let text = raw.text().ok_or(Refused::Shape)?;
+        text.parse().map_err(|error: CidrError| Refused::Because(format!("{raw} {error}")))
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
 
 /// A reply's template and the text it was made of.
 #[derive(Clone, Debug)]

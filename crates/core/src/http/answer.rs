@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -97,9 +98,10 @@ impl Answerer {
             let response = self.error(StatusCode::NOT_FOUND, "no such path", id);
             return Answered { path: None, response };
         };
+        let client = self.site.trust.client(self.peer.addr, &head.headers);
         let response = match (kind, &head.method) {
             (PathKind::Post, &Method::POST) => {
-                Post { answerer: self, path, head, body, id }.carry().await
+                Post { answerer: self, path, head, body, id, client }.carry().await
             }
             (PathKind::Post, _) => self.not_allowed("POST", id),
             (PathKind::WebSocket { origins }, &Method::GET) => {
@@ -107,7 +109,7 @@ impl Answerer {
                     true => upgrade::check(head, origins),
                     false => Err(upgrade::Fault::NotOffered),
                 };
-                self.upgrade(path, checked, id)
+                self.upgrade(path, checked, id, client)
             }
             (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
         };
@@ -120,12 +122,19 @@ impl Answerer {
         path: usize,
         checked: Result<String, upgrade::Fault>,
         id: &RequestId,
+        client: SocketAddr,
     ) -> Response<Full<Bytes>> {
         match checked {
-            Ok(accept) => {
-                self.exchange.accept(Upgrade { path, request_id: id.clone() });
-                upgrade::switching_protocols(&accept)
-            }
+            Ok(accept) => match self.readmit(client) {
+                Ok(()) => {
+                    self.exchange.accept(Upgrade { path, request_id: id.clone(), client });
+                    upgrade::switching_protocols(&accept)
+                }
+                Err(refusal) => {
+                    self.exchange.close_after_response(CloseReason::Refused);
+                    refusal::error(StatusCode::SERVICE_UNAVAILABLE, refusal.text(), id)
+                }
+            },
             Err(fault) => {
                 let (status, text) = fault.told();
                 let mut response = self.error(status, text, id);
@@ -135,6 +144,14 @@ impl Answerer {
                 }
                 response
             }
+        }
+    }
+
+    /// From the upgrade on the connection is one client's alone, and counts for that client.
+    fn readmit(&self, client: SocketAddr) -> Result<(), crate::admission::Refusal> {
+        match &self.peer.readmit {
+            Some(readmit) if client.ip() != self.peer.addr.ip() => readmit(client.ip()),
+            Some(_) | None => Ok(()),
         }
     }
 

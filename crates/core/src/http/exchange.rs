@@ -1,6 +1,8 @@
 //! What the three parts of one connection tell each other: the socket's side, the answers, and the
 //! driver that holds the deadlines. State only; it decides nothing.
 
+use std::net::SocketAddr;
+
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -26,6 +28,7 @@ pub(super) enum Phase {
 pub(super) struct Upgrade {
     pub(super) path: usize,
     pub(super) request_id: RequestId,
+    pub(super) client: SocketAddr,
 }
 
 /// Shared by the parts of one connection, which all run in one task: the lock is never waited for.

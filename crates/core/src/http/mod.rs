@@ -6,6 +6,7 @@
 
 mod answer;
 mod exchange;
+mod forwarded;
 pub mod gate;
 mod head;
 mod io;
@@ -16,7 +17,7 @@ mod refusal;
 mod serve;
 mod upgrade;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -25,6 +26,7 @@ use http::Method;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Refusal;
 use crate::asks::Asks;
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
@@ -33,6 +35,7 @@ use crate::pressure::{Pressure, PressureCell};
 use crate::service::Service;
 use crate::tls::TlsInfo;
 
+pub use forwarded::{ForwardedHeader, Trust};
 pub use metrics::HttpMetrics;
 pub use origin::Origins;
 pub use serve::serve;
@@ -76,6 +79,7 @@ pub struct HttpSite {
     pub(super) paths: Vec<HttpPath>,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
+    pub(super) trust: Arc<Trust>,
     metrics: SiteMetrics,
     pub(super) listener: String,
 }
@@ -94,7 +98,14 @@ impl HttpSite {
             (path.service.route().to_owned(), method, status)
         });
         let metrics = metrics.site(&listener, usual.collect());
-        Self { paths, limits, timeouts, metrics, listener }
+        Self { paths, limits, timeouts, trust: Arc::default(), metrics, listener }
+    }
+
+    /// Believes these proxies about whom a request is from; without it nobody is.
+    #[must_use]
+    pub fn trusting(mut self, trust: Arc<Trust>) -> Self {
+        self.trust = trust;
+        self
     }
 
     /// The paths, in the order that [`HttpEnd::Upgraded`] and [`HttpTraffic`] name them by.
@@ -165,6 +176,9 @@ impl HttpStop {
     }
 }
 
+/// Asks whether a connection may count for another address; it does when it may.
+pub type Readmit = Arc<dyn Fn(IpAddr) -> Result<(), Refusal> + Send + Sync>;
+
 /// Who is served, and with what.
 #[derive(Clone)]
 pub struct HttpPeer {
@@ -176,6 +190,8 @@ pub struct HttpPeer {
     pub tls: Option<Arc<TlsInfo>>,
     /// When the listener accepted it: the handshake's deadline counts from there.
     pub accepted: Instant,
+    /// What makes it count for the client that a proxy names.
+    pub readmit: Option<Readmit>,
     /// How it is told to stop.
     pub stop: HttpStop,
     /// Where asks run.
@@ -197,6 +213,8 @@ pub enum HttpEnd<S> {
         path: usize,
         /// The handshake's request id.
         request_id: RequestId,
+        /// Whose it is: the peer, or whom a trusted proxy names.
+        client: SocketAddr,
     },
     /// The socket is closed.
     Closed {

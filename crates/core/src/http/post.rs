@@ -1,5 +1,6 @@
 //! One POST is one message to a session of its own, and the reply is the response.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ pub(super) struct Post<'a> {
     pub(super) head: &'a request::Parts,
     pub(super) body: Bytes,
     pub(super) id: &'a RequestId,
+    /// Whose it is: the peer, or whom a trusted proxy names.
+    pub(super) client: SocketAddr,
 }
 
 /// The code of a session or of its service panicked.
@@ -76,7 +79,7 @@ impl Post<'_> {
         let Answerer { site, peer, .. } = self.answerer;
         site.paths[self.path].service.open(&Opening {
             conn: peer.conn,
-            peer: peer.addr,
+            peer: self.client,
             listener: &site.listener,
             carrier: Carrier::Http,
             request_id: self.id,

@@ -251,6 +251,11 @@ impl ConnectionRecord {
         Self { metrics: Arc::clone(metrics), listener, reason: CloseReason::Aborted }
     }
 
+    /// What counts that it was refused after it had been opened.
+    pub(crate) fn refusals(&self) -> Refusals {
+        Refusals { metrics: Arc::clone(&self.metrics), listener: self.listener }
+    }
+
     /// Consumes the record, so that a connection cannot end twice.
     pub(crate) fn close(mut self, reason: CloseReason) {
         self.reason = reason;
@@ -261,6 +266,19 @@ impl Drop for ConnectionRecord {
     fn drop(&mut self) {
         self.metrics.listeners[usize::from(self.listener)].closed[self.reason as usize]
             .add_shared(1);
+    }
+}
+
+/// Counts refusals of one listener.
+pub(crate) struct Refusals {
+    metrics: Arc<CoreMetrics>,
+    listener: u16,
+}
+
+impl Refusals {
+    /// Counts one.
+    pub(crate) fn count(&self, refusal: Refusal) {
+        self.metrics.refused(self.listener, refusal);
     }
 }
 

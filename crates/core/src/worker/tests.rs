@@ -134,7 +134,7 @@ impl World {
         self.ids += 1;
         let id = ConnId::from_raw(self.ids);
         let address = "127.0.0.1:9".parse().unwrap();
-        let permit = self.admission.admit(0, std::net::Ipv4Addr::LOCALHOST.into(), self.now);
+        let permit = self.admission.admit(0, std::net::IpAddr::from([127, 0, 0, 1]), self.now);
         let new = NewConnection {
             socket,
             site: 0,

@@ -12,6 +12,7 @@ async fn connect_tcp(stop: &HttpStop) -> (std::net::TcpStream, JoinHandle<CloseR
         conn: ConnId::from_raw(1),
         tls: None,
         accepted: Instant::now(),
+        readmit: None,
         stop: stop.clone(),
         asks: Asks::new(Handle::current(), TaskTracker::new()),
         traffic: Arc::new(Tally::default()),

@@ -10,7 +10,8 @@ async fn frames_in_the_segment_of_the_handshake_come_out_with_the_bare_socket() 
     let (head, _) = client.expect(101).await;
     assert!(head.contains("\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"), "{head}");
     let received = client.tally.bytes_received.load(Relaxed);
-    let HttpEnd::Upgraded { mut socket, early, path, request_id } = client.served.await.unwrap()
+    let HttpEnd::Upgraded { mut socket, early, path, request_id, .. } =
+        client.served.await.unwrap()
     else {
         panic!("closed")
     };
