@@ -69,7 +69,12 @@ pub fn stages(config: &str) -> f64 {
 
 /// Every `weir.toml` in `deploy/`, as paths in the repository.
 pub fn configurations() -> Vec<String> {
-    let files = ["deploy/kubernetes/base/weir.toml", "deploy/compose/weir.toml"];
+    let files = [
+        "deploy/kubernetes/base/weir.toml",
+        "deploy/compose/weir.toml",
+        "deploy/haproxy/weir.toml",
+        "deploy/nginx/weir.toml",
+    ];
     for file in files {
         assert!(repository().join(file).exists(), "{file}");
     }

@@ -192,8 +192,7 @@ fn settings_that_are_named_exist() {
         let text = read(&document);
         for setting in quoted(&text) {
             let Some((section, key)) = setting.split_once('.') else { continue };
-            let sections = ["limits", "timeouts", "ops", "health", "logs", "metrics", "shutdown"];
-            if sections.contains(&section) {
+            if golden.lines().any(|line| line == format!("[{section}]")) {
                 let key = key.split(" = ").next().expect("a key");
                 assert!(has_key(&golden, section, key), "{document} names {setting}");
             }

@@ -3,12 +3,14 @@
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use weir_tests::gateway::weir_command;
 use weir_tests::manifests::{OVERLAYS, configurations, of_kind, render, seconds, stages, variable};
 use weir_tests::tools::{self, golden_file, read, repository};
-use weir_tests::{Gateway, Metrics, Upstream};
+use weir_tests::wait::eventually;
+use weir_tests::{Gateway, LinePeer, Metrics, Peer, Upstream, WebSocket};
 
 /// The releases of Kubernetes that the schemas are asked about.
 const RELEASES: [&str; 4] = ["1.34", "1.35", "1.36", "1.37"];
@@ -265,6 +267,55 @@ async fn haproxy_takes_its_sample() {
     assert_eq!(finished.code, 0, "{}{}", finished.stdout, finished.stderr);
     let said = format!("{}{}", finished.stdout, finished.stderr);
     assert!(!said.contains("WARNING"), "{said}");
+}
+
+/// One of the two weirs behind the sample, on a loopback address of its own.
+async fn behind_haproxy(address: &str) -> Gateway {
+    let config = read("deploy/haproxy/weir.toml").replace("0.0.0.0", address);
+    let config = config.replace("10.0.0.10/32", "127.0.0.1/32");
+    let shutdown = "[shutdown]\nunready = \"4s\"\n[logs]\nformat = \"json\"\n";
+    let gateway = Gateway::run(&format!("{config}\n{shutdown}")).await;
+    gateway.ready().await;
+    gateway
+}
+
+#[tokio::test]
+async fn the_haproxy_sample_names_the_peers_and_leaves_out_who_drains() {
+    let sample = read("deploy/haproxy/haproxy.cfg").replace("10.0.0.", "127.0.0.");
+    let sample = sample.replace("bind :80\n", "bind 127.0.0.10:8080\n");
+    let sample = sample.replace("bind :7001\n", "bind 127.0.0.10:7001\n");
+    let file = scratch("haproxy.cfg", &sample);
+    let (a, b) = (behind_haproxy("127.0.0.11").await, behind_haproxy("127.0.0.12").await);
+    let mut haproxy = Command::new("haproxy");
+    haproxy.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+    haproxy.args(["-db", "-q", "-f"]).arg(&file).kill_on_drop(true);
+    let _haproxy = haproxy.stdout(std::process::Stdio::null()).spawn().expect("it is installed");
+    let (web, lines) = (([127, 0, 0, 10], 8080).into(), ([127, 0, 0, 10], 7001).into());
+    eventually("HAProxy to listen", async || tokio::net::TcpStream::connect(web).await.ok()).await;
+
+    let from = std::net::Ipv4Addr::new(127, 0, 0, 77).into();
+    let mut line = LinePeer { peer: Peer::connect_from(from, lines).await };
+    line.say("hello").await;
+    assert_eq!(line.hear().await, "hello");
+    let shown = format!("/connections?address={from}");
+    let here = [a.ops(&shown).await, b.ops(&shown).await];
+    let here = here.map(|page| page.json()["connections"].as_array().map_or(0, Vec::len));
+    assert_eq!(here.iter().sum::<usize>(), 1, "neither knows who came: {here:?}");
+    let mut socket = WebSocket::connect(web).await;
+    socket.say("hello").await;
+    assert_eq!(socket.hear().await, "hello");
+
+    a.signal(Signal::TERM);
+    // Two checks a second apart, and a second for luck.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    for _ in 0..20 {
+        let mut line = LinePeer::connect(lines).await;
+        line.say("hello").await;
+        assert_eq!(line.hear().await, "hello");
+    }
+    let (name, labels) = ("weir_connections_opened_total", [("listener", "lines")]);
+    assert!(b.metrics().await.count(name, &labels) >= 20, "those went elsewhere");
+    std::fs::remove_file(file).expect("the file is ours");
 }
 
 #[tokio::test]
