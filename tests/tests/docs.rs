@@ -200,6 +200,20 @@ fn settings_that_are_named_exist() {
     }
 }
 
+#[test]
+fn the_stages_of_a_stop_are_told_with_their_defaults() {
+    let golden = read("tests/golden/weir.toml");
+    let guide = read("docs/deployment.md");
+    let rows = guide.lines().filter_map(|line| line.strip_prefix("| `shutdown."));
+    let rows = rows.map(|row| row.split(['`', '|', ' ']).filter(|cell| !cell.is_empty()));
+    let rows = rows.map(|cells| cells.take(2).collect::<Vec<_>>()).collect::<Vec<_>>();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let line = format!("\n{} = \"{}\"\n", row[0], row[1]);
+        assert!(golden.contains(&line), "no {line}");
+    }
+}
+
 /// Whether the printed settings have `key` under `[section]`, set or commented out.
 fn has_key(settings: &str, section: &str, key: &str) -> bool {
     let lines = settings.lines().map(|line| line.trim_start_matches(['#', ' ']));
