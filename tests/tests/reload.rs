@@ -195,6 +195,77 @@ async fn timeouts_hold_for_open_connections() {
 }
 
 #[tokio::test]
+async fn waits_for_a_slow_or_dead_peer_hold_for_open_connections() {
+    let gateway = Gateway::start().timeouts("ping_interval = \"off\"\nidle = \"off\"").await;
+    let mut slow = LinePeer::join(&gateway).await;
+    let mut dead = WebSocket::join(&gateway).await;
+    dead.echo("alive").await;
+    slow.peer.send(b"half a li").await;
+    gateway
+        .reload(|text| {
+            text.replace(
+                "ping_interval = \"off\"\nidle = \"off\"",
+                "ping_interval = \"1s\"\npong = \"1s\"\nread = \"1s\"\nidle = \"60s\"",
+            )
+        })
+        .await;
+    assert_eq!(slow.hear().await, "error: read timeout");
+    // Nobody reads its frames, so that nobody answers a ping.
+    gateway.wait_for_closed("http", "pong_timeout", 1).await;
+}
+
+#[tokio::test]
+async fn limits_of_heads_and_the_waits_for_them_hold_for_new_connections() {
+    let gateway = Gateway::start().await;
+    let big = format!("x-big: {}\r\n", "x".repeat(10_000));
+    let asked = async |headers: &str| {
+        http::request(gateway.address("http"), "POST /echo", headers, b"x").await.status
+    };
+    assert_eq!(asked(&big).await, 200);
+    gateway.reload(with("timeouts", "handshake = \"1s\"\nheader = \"500ms\"\n[limits]\nheader_bytes_max = \"8KiB\"\nheaders_max = 5")).await;
+    assert_eq!(asked(&big).await, 431);
+    assert_eq!(asked(&"a: b\r\n".repeat(6)).await, 431);
+    assert_eq!(asked("").await, 200);
+    let mut silent = HttpPeer::connect(gateway.address("http")).await;
+    assert!(silent.try_reply().await.is_none());
+    gateway.wait_for_closed("http", "handshake_timeout", 1).await;
+    let mut dripping = HttpPeer::connect(gateway.address("http")).await;
+    dripping.send("POST /echo HTTP/1.1\r\nHost").await;
+    assert_eq!(dripping.reply().await.status, 408);
+}
+
+#[tokio::test]
+async fn what_an_upstream_may_take_holds_for_the_next_call_of_an_open_connection() {
+    let upstream = Upstream::start(Duration::from_millis(1500)).await;
+    let gateway = Gateway::start().answered_by(upstream.address(), "queue_max = 9\n").await;
+    let mut client = LinePeer::join(&gateway).await;
+    answers(&mut client, "1", "answer: 1").await;
+    gateway.reload(|text| text.replace("queue_max = 9\n", "request_timeout = \"200ms\"\n")).await;
+    client.say("2").await;
+    assert!(client.hear().await.starts_with("error: upstream timed out"));
+    gateway
+        .reload(|text| text.replace("request_timeout = \"200ms\"\n", "response_bytes_max = 4\n"))
+        .await;
+    client.say("3").await;
+    let told = client.hear().await;
+    assert!(told.contains("response_bytes_max"), "{told}");
+}
+
+#[tokio::test]
+async fn thresholds_of_overload_hold_at_once_and_are_taken_back() {
+    let gateway = Gateway::start().await;
+    let mut client = LinePeer::join(&gateway).await;
+    let ready = async || gateway.ops("/readyz").await.status;
+    gateway.reload(with("overload", "memory_max = \"1MiB\"")).await;
+    wait::eventually("overload", async || (ready().await == 503).then_some(())).await;
+    client.echo("an open connection is served").await;
+    gateway.reload(|text| text.replace("memory_max = \"1MiB\"", "memory_max = \"off\"")).await;
+    wait::eventually("no overload", async || (ready().await == 200).then_some(())).await;
+    let keys = gateway.ops("/config").await.json();
+    assert_eq!(keys["overload"]["memory_max"], "off");
+}
+
+#[tokio::test]
 async fn the_log_filter_changes_and_one_for_a_while_reverts_to_the_new_one() {
     let gateway = Gateway::start().await;
     let ops = gateway.address("ops");
