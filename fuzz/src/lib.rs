@@ -10,6 +10,7 @@ pub mod feed;
 mod gate;
 mod model;
 mod session;
+mod trace;
 
 use weir_core::service::MessageKind;
 use weir_core::wire::websocket::encode::{self, Opcode};
@@ -18,6 +19,7 @@ use weir_core::wire::{FrameError, length, lines, websocket};
 use self::feed::{Event, Reads, feed};
 pub use self::gate::http_gate;
 pub use self::session::session_script;
+pub use self::trace::traceparent;
 
 /// Every prefix, for the choice of one.
 pub const PREFIXES: [length::Prefix; 7] = [

@@ -34,6 +34,7 @@ const EXIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Start {
     settings: Settings,
+    variables: Vec<(String, String)>,
     wait_until_ready: bool,
 }
 
@@ -90,6 +91,12 @@ impl Start {
         self
     }
 
+    /// A variable of the environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Does not wait for `/readyz`.
     pub fn without_waiting(mut self) -> Self {
         self.wait_until_ready = false;
@@ -103,7 +110,9 @@ impl IntoFuture for Start {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let gateway = Gateway::run(&self.settings.to_toml()).await;
+            let variables: Vec<(&str, &str)> =
+                self.variables.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let gateway = Gateway::run_with(&self.settings.to_toml(), &variables).await;
             if self.wait_until_ready {
                 gateway.ready().await;
             }
@@ -126,7 +135,7 @@ impl Gateway {
     /// Begins a weir with listeners `lines`, `frames` (4-byte length) and `http` (`/ws` and
     /// `/echo`), all echoing, and with short shutdown stages.
     pub fn start() -> Start {
-        Start { settings: Settings::default(), wait_until_ready: true }
+        Start { settings: Settings::default(), variables: Vec::new(), wait_until_ready: true }
     }
 
     /// Starts weir with this `weir.toml` and does not wait for anything.

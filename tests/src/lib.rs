@@ -14,6 +14,7 @@
 
 pub mod autobahn;
 pub mod browser;
+pub mod collector;
 pub mod gateway;
 pub mod haproxy;
 pub mod http;

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use weir_core::clock;
 use weir_core::lifeline::Lifeline;
 use weir_core::server::{self, Running};
+use weir_core::trace::Tracing;
 use weir_ops::{Background, Health, Ops, OpsHandle, OpsOptions, OpsState, Token};
 use weir_pipeline::route::RouteParts;
 use weir_pipeline::upstream::{Plans, StageMetrics as RouteStages};
@@ -30,7 +31,7 @@ use crate::reload::{ReloadMetrics, Reloader};
 use crate::runtime;
 use crate::shutdown::{Lost, Outcome, Shutdown, Stage, StageMetrics, Stop, Stoppable};
 use crate::signals::Signals;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, Traces};
 
 /// Asks to stop that wait to be heard. More are dropped: whoever asks has been heard.
 const STOPS_WAITING_MAX: usize = 16;
@@ -52,6 +53,7 @@ pub struct App {
     plans: Plans,
     reloads: ReloadMetrics,
     file: Option<PathBuf>,
+    tracing: Arc<Tracing>,
     engine: server::Bound,
     ops: weir_ops::Bound,
 }
@@ -66,6 +68,7 @@ impl App {
         file: Option<PathBuf>,
         telemetry: Telemetry,
     ) -> anyhow::Result<Self> {
+        let _start = tracing::info_span!("start").entered();
         let open_files = runtime::raise_open_files().context("raise the open-file limit")?;
         let registry = metrics::registry(&telemetry).context("metrics")?;
         let service = runtime::service(&config.runtime).context("service runtime")?;
@@ -81,7 +84,9 @@ impl App {
         let (stages, plans) = (RouteStages::default(), Plans::default());
         let parts = RouteParts { upstreams: &upstreams, stages: &stages, plans: &plans };
         let routes = engine::routes(&config, &parts)?;
-        let options = engine::options(&config, routes.services(), seed())?;
+        let seed = seed();
+        let tracing = telemetry.tracing(&config.traces.settings, seed);
+        let options = engine::options(&config, routes.services(), seed, &tracing)?;
         routes.commit();
         let engine = {
             // Sockets of the service runtime are made inside it.
@@ -117,6 +122,7 @@ impl App {
             plans,
             reloads,
             file,
+            tracing,
             engine,
             ops,
         })
@@ -137,6 +143,13 @@ impl App {
         let lifeline = self.lifeline.clone();
         let shutdown = Shutdown::new(self.config.shutdown.clone(), lifeline.clone(), asked, stages);
         let follow = follow(shutdown.stage(), Arc::clone(&health));
+        let traces = self.telemetry.traces.clone();
+        let traces_timeout =
+            self.config.traces.export_timeout.min(self.config.shutdown.flush.0 / 2);
+        let exemplars = {
+            let (running, calls) = (Arc::clone(&running), self.maker.metrics.clone());
+            Arc::new(move || metrics::exemplars([running.exemplars(), calls.exemplars()].concat()))
+        };
         let flush_timeout = self.config.shutdown.flush.0;
         let telemetry = Arc::new(self.telemetry);
         let current = Arc::new(ArcSwap::from_pointee(self.config));
@@ -151,6 +164,7 @@ impl App {
             stages: self.stages,
             plans: self.plans,
             telemetry: Arc::clone(&telemetry),
+            tracing: self.tracing,
             metrics: self.reloads,
             turn: tokio::sync::Mutex::default(),
         });
@@ -158,7 +172,11 @@ impl App {
         let overload =
             Overload::new(Arc::clone(&current), Arc::clone(&running), &health, &self.registry)
                 .context("metrics")?;
-        let work = Work { running: Arc::clone(&running), upstreams };
+        let work = Work {
+            running: Arc::clone(&running),
+            upstreams,
+            traces: traces.map(|traces| (traces, traces_timeout)),
+        };
         let start = {
             let (running, lifeline) = (Arc::clone(&running), lifeline.clone());
             async move { running.accept(&lifeline, &handle) }
@@ -176,6 +194,7 @@ impl App {
         ];
         let ops = self.ops.start(OpsState {
             registry: self.registry,
+            exemplars,
             health,
             connections: Arc::new(Connections(Arc::clone(&running))),
             config: Arc::new(move || current.load().shown.clone()),
@@ -251,6 +270,9 @@ async fn live(
 struct Work {
     running: Arc<Running>,
     upstreams: Arc<Mutex<Upstreams>>,
+    /// The way of spans, and how long the last ones are waited for: a collector that is gone costs
+    /// its spans, not the flush stage.
+    traces: Option<(Traces, Duration)>,
 }
 
 impl Stoppable for Work {
@@ -268,6 +290,9 @@ impl Stoppable for Work {
         for upstream in upstreams.values() {
             // The flush stage has the deadline for all of them.
             upstream.close(UPSTREAM_CLOSE_TIMEOUT).await;
+        }
+        if let Some((traces, timeout)) = &self.traces {
+            traces.flush(*timeout).await;
         }
     }
 }

@@ -15,8 +15,10 @@ use weir_core::network::Networks;
 use weir_core::server::{ListenerKind, ListenerOptions, PathOptions, ServerOptions};
 use weir_core::service::Service;
 use weir_core::site::SiteWire;
+use weir_core::trace::Tracing;
 use weir_core::wire::lines;
 use weir_pipeline::route::{BuiltRoutes, RouteKind, RouteParts, RouteSpec, build_routes};
+use weir_pipeline::traced::TraceCarrier;
 use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
 
 use crate::config::listener::{HttpRoute, Listener, PathKind, Switch, Wire};
@@ -110,14 +112,22 @@ fn route_spec(route: &Route) -> RouteSpec {
             content_type: keys.content_type.to_str().ok().map(str::to_owned),
         },
     };
-    RouteSpec { name: route.keys.name.to_string(), kind }
+    let keys = &route.keys;
+    let field = keys.trace_field.as_deref().map(|name| TraceCarrier::Field(name.to_owned()));
+    let prefix = keys.trace_prefix.as_deref().map(|text| TraceCarrier::Prefix(text.to_owned()));
+    RouteSpec { name: keys.name.to_string(), kind, trace: field.or(prefix) }
 }
 
 /// Everything the engine binds and holds its connections to.
 ///
 /// # Errors
 /// A listener that names a route that is not there; the configuration has been checked for it.
-pub fn options(config: &Config, routes: &Routes, seed: u64) -> anyhow::Result<ServerOptions> {
+pub fn options(
+    config: &Config,
+    routes: &Routes,
+    seed: u64,
+    tracing: &Arc<Tracing>,
+) -> anyhow::Result<ServerOptions> {
     let listeners: anyhow::Result<Vec<_>> =
         config.listeners.iter().map(|one| listener(one, routes)).collect();
     Ok(ServerOptions {
@@ -139,6 +149,7 @@ pub fn options(config: &Config, routes: &Routes, seed: u64) -> anyhow::Result<Se
         log_connections: config.logs.connections,
         drain_window: drain_window(config),
         seed,
+        tracing: Arc::clone(tracing),
     })
 }
 

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 
 fn serve(config: Config, file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let signals = Signals::install().context("signals")?;
-    let telemetry = telemetry::init(&config.logs)?;
+    let telemetry = telemetry::init(&config.logs, &config.traces)?;
     let log = telemetry.queue.clone();
     // Every port is open and nothing is accepted between the two; the value is the exit code.
     let ended = App::bind(config, file, telemetry).and_then(|app| app.run(signals));

@@ -5,6 +5,8 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Counter, Gauge, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::runtime::Handle;
+use weir_core::metrics::ExemplarRow;
+use weir_ops::Exemplar;
 
 use crate::telemetry::Telemetry;
 use crate::version;
@@ -17,6 +19,7 @@ pub fn registry(telemetry: &Telemetry) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     registry.register(Box::new(ProcessCollector::for_self()))?;
     registry.register(Box::new(telemetry.dropped.clone()))?;
+    registry.register(Box::new(telemetry.trace_metrics.clone()))?;
     let build = Opts::new("weir_build_info", "1, labelled with what this binary was built from.");
     let labels = ["version", "commit", "rustc", "target"];
     let build = IntGaugeVec::new(build, &labels)?;
@@ -24,6 +27,20 @@ pub fn registry(telemetry: &Telemetry) -> prometheus::Result<Registry> {
     build.with_label_values(&values).set(1);
     registry.register(Box::new(build))?;
     Ok(registry)
+}
+
+/// The exemplars of histograms as the side port writes them.
+pub fn exemplars(rows: Vec<ExemplarRow>) -> Vec<Exemplar> {
+    let exemplar = |row: ExemplarRow| Exemplar {
+        family: row.family,
+        labels: row.labels,
+        bound: row.bound,
+        trace_id: format!("{:032x}", row.exemplar.trace_id),
+        span_id: format!("{:016x}", row.exemplar.span_id),
+        value: row.exemplar.value.as_secs_f64(),
+        at: row.exemplar.at,
+    };
+    rows.into_iter().map(exemplar).collect()
 }
 
 /// Watches the service runtime: accept loops and upstream calls.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use weir_core::clock;
 use weir_core::lifeline::Lifeline;
 use weir_core::server::Running;
+use weir_core::trace::Tracing;
 use weir_ops::{Reload, Reloaded};
 use weir_pipeline::route::RouteParts;
 use weir_pipeline::upstream::{Plans, StageMetrics};
@@ -53,6 +54,8 @@ pub struct Reloader {
     pub plans: Plans,
     /// The log's filter.
     pub telemetry: Arc<Telemetry>,
+    /// Which messages are traced.
+    pub tracing: Arc<Tracing>,
     /// What is counted of reloads.
     pub metrics: ReloadMetrics,
     /// One at a time.
@@ -127,11 +130,12 @@ impl Reloader {
         let parts = RouteParts { upstreams: &upstreams, stages: &self.stages, plans: &self.plans };
         let routes = engine::routes(&new, &parts)?;
         // The seed is for ids that are given already.
-        let options = engine::options(&new, routes.services(), 0)?;
+        let options = engine::options(&new, routes.services(), 0, &self.tracing)?;
         let told = timeout(APPLY_TIMEOUT, self.running.reload(&options));
         told.await.context("an event loop did not hear of it in time; reload again")??;
         routes.commit();
         self.telemetry.filter.configure(&new.logs.filter)?;
+        self.tracing.set(&new.traces.settings);
         // Upstreams that are gone or different end with their last call.
         *self.upstreams.lock() = upstreams;
         self.current.store(Arc::new(new));

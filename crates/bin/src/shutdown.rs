@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::Span;
 use weir_core::lifeline::Lifeline;
 pub use weir_ops::LifeStage as Stage;
 
@@ -72,6 +73,8 @@ pub struct Shutdown {
     stage: watch::Sender<Stage>,
     entered: Instant,
     signals: u32,
+    /// The span of the stop, and that of its stage.
+    spans: Option<(Span, Span)>,
 }
 
 /// Why a stage was left.
@@ -97,7 +100,16 @@ impl Shutdown {
     ) -> Self {
         metrics.enter(Stage::Starting);
         let (stage, _) = watch::channel(Stage::Starting);
-        Self { graces, lifeline, stops, metrics, stage, entered: Instant::now(), signals: 0 }
+        Self {
+            graces,
+            lifeline,
+            stops,
+            metrics,
+            stage,
+            entered: Instant::now(),
+            signals: 0,
+            spans: None,
+        }
     }
 
     /// The stage, as it moves.
@@ -187,6 +199,17 @@ impl Shutdown {
         self.metrics.enter(stage);
         let seconds = round(took);
         tracing::info!(%stage, %left, seconds, connections = work.remaining(), "stage");
+        self.spans = match stage {
+            Stage::Unready | Stage::Draining | Stage::Forcing => {
+                let stop = self.spans.take().map(|(stop, _)| stop);
+                let stop = stop.unwrap_or_else(|| tracing::info_span!(parent: None, "stop"));
+                let name = stage.to_string();
+                let of_stage = tracing::info_span!(parent: &stop, "stage", otel.name = name);
+                Some((stop, of_stage))
+            }
+            // Spans end here, so that the flush has the last of them.
+            Stage::Starting | Stage::Serving | Stage::Flushing | Stage::Stopped => None,
+        };
     }
 
     /// Stays in a stage for at most `grace`.

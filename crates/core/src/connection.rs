@@ -1,23 +1,29 @@
 //! One connection's life once it is open: reads, asks the session, carries its actions out, closes.
 //! Holds no policy beyond its limits, and is polled by its worker's table; no task, no timer.
 
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::admission::Permit;
 use crate::clock::{self, Tick};
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::ends::Owed;
-use crate::metrics::{ConnectionRecord, MessageRefusal, SiteCells, Stopwatch, WorkerCells};
+use crate::metrics::{
+    ConnectionRecord, Exemplar, MessageRefusal, SiteCells, Stopwatch, WorkerCells,
+};
 use crate::outbox::Outbox;
-use crate::replies::Replies;
-use crate::service::{Action, Actions, Answer, Message, MessageKind, Opening, Session, Ticket};
+use crate::replies::{Replies, Waiting};
+use crate::service::{
+    Action, Actions, Answer, Message, MessageKind, Opening, Response, Session, Ticket,
+};
 use crate::site::{Decoder, Site};
 use crate::stage::Stage;
 use crate::tls::TlsInfo;
+use crate::trace::{About, Sampler, Source, Trace, TraceContext, What};
 use crate::transport::Transport;
 use crate::wire::lines::Plain;
 use crate::wire::{FrameError, Step};
@@ -52,6 +58,9 @@ pub(crate) enum Fate {
     End(CloseReason),
 }
 
+/// The spans of handshakes, of those connections whose handshake was traced.
+pub(crate) type Handshakes = HashMap<ConnId, TraceContext>;
+
 /// What a worker lends to a connection for one turn.
 pub(crate) struct Lent<'a> {
     pub(crate) key: Key,
@@ -64,6 +73,8 @@ pub(crate) struct Lent<'a> {
     pub(crate) now: Instant,
     pub(crate) tick: Tick,
     pub(crate) watch: &'a mut Stopwatch,
+    pub(crate) sampler: &'a mut Sampler,
+    pub(crate) handshakes: &'a Handshakes,
     /// Time the session at the next message as well: the first one of a batch in sixteen.
     pub(crate) sample: bool,
     /// It may linger: fewer than the bound do.
@@ -125,6 +136,8 @@ struct Flags {
     in_read_queue: bool,
     in_write_queue: bool,
     drain_told: bool,
+    /// Its route looks for a trace context in each message.
+    carries_trace: bool,
     /// Its place in the drain has come: nothing more is read, what was read is still answered.
     leaving: bool,
     /// It is leaving because of its age.
@@ -148,6 +161,8 @@ pub(crate) struct NewConnection<S> {
     pub(crate) accepted: Instant,
     /// What TLS found out, for the session.
     pub(crate) tls: Option<Arc<TlsInfo>>,
+    /// The span of its handshake, when that was traced: the worker keeps it.
+    pub(crate) handshake: Option<TraceContext>,
 }
 
 impl<S: Transport> Connection<S> {
@@ -188,7 +203,12 @@ impl<S: Transport> Connection<S> {
             linger_since: tick,
             lingered: 0,
             window: 0,
-            flags: Flags { readable, undecoded: early, ..Flags::default() },
+            flags: Flags {
+                readable,
+                undecoded: early,
+                carries_trace: site.service.carries_trace(),
+                ..Flags::default()
+            },
         }
     }
 
@@ -291,10 +311,10 @@ impl<S: Transport> Connection<S> {
         if self.phase != Phase::Open || self.is_held_back(lent.site) {
             return (Fate::Keep, 0);
         }
-        let before = self.received;
+        let (before, owed) = (self.received, self.in_flight());
         let fate = self.read_and_decode(lent);
         let messages = (self.received - before) as u32;
-        self.time_read(messages, lent);
+        let framed = self.time_read(messages, lent);
         let fate = match fate {
             Fate::Keep => self.flush(lent),
             end @ Fate::End(_) => end,
@@ -303,16 +323,23 @@ impl<S: Transport> Connection<S> {
             && messages > 0
         {
             lent.worker.stages[Stage::Write as usize].observe(took, u64::from(messages));
+            // Those that wait for an answer are timed when their replies leave.
+            let waiting = self.in_flight().saturating_sub(owed) as u64;
+            let answered = u64::from(messages).saturating_sub(waiting);
+            if answered > 0 {
+                lent.cells.durations.observe(framed + took, answered);
+            }
         }
         (fate, messages)
     }
 
-    fn time_read(&mut self, messages: u32, lent: &mut Lent<'_>) {
-        if let Some(took) = lent.watch.mark()
-            && messages > 0
-        {
+    /// Returns how long reading took; zero while stages are not timed.
+    fn time_read(&mut self, messages: u32, lent: &mut Lent<'_>) -> Duration {
+        let took = lent.watch.mark().unwrap_or_default();
+        if messages > 0 && lent.watch.is_on() {
             lent.worker.stages[Stage::Frame as usize].observe(took, u64::from(messages));
         }
+        took
     }
 
     fn read_and_decode(&mut self, lent: &mut Lent<'_>) -> Fate {
@@ -467,6 +494,57 @@ impl<S: Transport> Connection<S> {
 
     #[inline]
     fn dispatch(&mut self, message: Message<'_>, lent: &mut Lent<'_>) {
+        if self.flags.carries_trace {
+            self.dispatch_carrier(message, lent);
+        } else if lent.sampler.next(lent.now) {
+            self.dispatch_traced(message, None, true, lent);
+        } else {
+            self.converse(message, lent);
+        }
+    }
+
+    /// A message that may carry a trace context, which is no part of what the session is told.
+    fn dispatch_carrier(&mut self, message: Message<'_>, lent: &mut Lent<'_>) {
+        let (found, payload) = lent.site.service.trace(message.payload);
+        let message = Message { payload, ..message };
+        let tracing = Arc::clone(lent.sampler.tracing());
+        let context = tracing.take(Source::Message, found);
+        let own = || lent.sampler.next(lent.now);
+        let sampled = tracing.decide(context.as_ref(), self.peer.0, lent.now, own);
+        if sampled || (context.is_some() && tracing.is_on()) {
+            self.dispatch_traced(message, context, sampled, lent);
+        } else {
+            self.converse(message, lent);
+        }
+    }
+
+    /// A message that is sampled, or that continues a trace.
+    #[cold]
+    fn dispatch_traced(
+        &mut self,
+        message: Message<'_>,
+        context: Option<TraceContext>,
+        sampled: bool,
+        lent: &mut Lent<'_>,
+    ) {
+        let trace = lent.sampler.tracing().begin(context, sampled, lent.now);
+        trace.is_message(self.received + 1, message.payload.len());
+        let framed = clock::now();
+        trace.stage(Stage::Frame, lent.now, framed);
+        lent.actions.begin_trace(Some(Arc::clone(&trace)));
+        trace.within(|| self.converse(message, lent));
+        trace.stage(Stage::Decode, framed, clock::now());
+    }
+
+    /// The reply of a traced message is in what leaves next; or it has none.
+    #[cold]
+    fn leaves(&self, trace: Arc<Trace>, lent: &mut Lent<'_>) {
+        lent.actions.out_traces.push(trace);
+    }
+
+    /// Tells the session of a message and carries out what it wants.
+    #[inline]
+    fn converse(&mut self, message: Message<'_>, lent: &mut Lent<'_>) {
         self.received += 1;
         self.window += 1;
         let seq = self.received;
@@ -481,8 +559,11 @@ impl<S: Transport> Connection<S> {
         let before = lent.actions.out_messages;
         self.session.on_message(message, &request, lent.now, lent.actions);
         self.sent += u64::from(lent.actions.out_messages - before);
+        let trace = lent.actions.take_trace();
         if !lent.actions.list().is_empty() {
-            self.carry_out(seq, None, lent);
+            self.carry_out(seq, None, trace, lent);
+        } else if let Some(trace) = trace {
+            self.leaves(trace, lent);
         }
         if let Some(begun) = begun {
             let took = clock::now().saturating_duration_since(begun);
@@ -491,21 +572,30 @@ impl<S: Transport> Connection<S> {
     }
 
     /// Carries out what the session asked for. `answered` is the ticket whose slot a reply fills;
-    /// `None` is the newest message.
-    fn carry_out(&mut self, seq: u64, answered: Option<Ticket>, lent: &mut Lent<'_>) {
+    /// `None` is the newest message, which has this trace.
+    fn carry_out(
+        &mut self,
+        seq: u64,
+        answered: Option<Ticket>,
+        mut trace: Option<Arc<Trace>>,
+        lent: &mut Lent<'_>,
+    ) {
         let (bytes, mut list) = lent.actions.take();
         let mut owed = answered;
         for action in list.drain(..) {
             match action {
                 Action::Reply { payload, kind, .. } => {
-                    self.reply(owed.take(), &bytes[payload], kind, lent);
+                    self.reply(owed.take(), &bytes[payload], kind, &mut trace, lent);
                 }
                 Action::Ask(ticket, future) => {
                     let guard = lent.asks.spawn(lent.key, ticket, future);
                     let replies = self.replies.get_or_insert_default();
                     match owed.take() {
                         Some(earlier) => replies.ask_again(earlier, ticket, seq, guard),
-                        None => replies.pending(ticket, seq, guard),
+                        None => {
+                            let message = Waiting { begun: lent.now, trace: trace.take() };
+                            replies.pending(ticket, seq, guard, message);
+                        }
                     }
                 }
                 Action::Push(message, kind) => self.say(&message, kind, lent),
@@ -514,6 +604,9 @@ impl<S: Transport> Connection<S> {
         }
         if let (Some(ticket), Some(replies)) = (owed, &mut self.replies) {
             replies.fill(ticket, Vec::new(), 0);
+        }
+        if let Some(trace) = trace {
+            self.leaves(trace, lent);
         }
         lent.actions.restore(bytes, list);
     }
@@ -531,6 +624,7 @@ impl<S: Transport> Connection<S> {
         answered: Option<Ticket>,
         payload: &[u8],
         kind: MessageKind,
+        trace: &mut Option<Arc<Trace>>,
         lent: &mut Lent<'_>,
     ) {
         let Some(replies) = &mut self.replies else { return self.say(payload, kind, lent) };
@@ -539,7 +633,9 @@ impl<S: Transport> Connection<S> {
         lent.site.wire.encode(payload, kind, &mut bytes);
         match answered {
             Some(ticket) => replies.fill(ticket, bytes, 1),
-            None => replies.ready(bytes, 1),
+            None => {
+                replies.ready(bytes, 1, Waiting { begun: lent.now, trace: trace.take() });
+            }
         }
     }
 
@@ -549,9 +645,19 @@ impl<S: Transport> Connection<S> {
             return Fate::Keep;
         };
         let request = RequestId::Message { conn: self.id, seq };
+        let trace = self.replies.as_ref().and_then(|replies| replies.trace_of(ticket).cloned());
+        if let Some(trace) = &trace {
+            trace.ready(clock::now());
+            if let Some(fault) = answer.as_ref().map_or_else(|e| Some(e.as_str()), Response::fault)
+            {
+                trace.fail(fault);
+            }
+        }
         lent.actions.direct(None, Plain::default());
+        lent.actions.begin_trace(trace);
         self.session.on_answer(ticket, answer, &request, lent.now, lent.actions);
-        self.carry_out(seq, Some(ticket), lent);
+        lent.actions.begin_trace(None);
+        self.carry_out(seq, Some(ticket), None, lent);
         self.queue_due(lent)
     }
 
@@ -562,7 +668,16 @@ impl<S: Transport> Connection<S> {
         if let Some(replies) = &mut self.replies {
             let waiting = self.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
             let room = (lent.site.limits.outbox_bytes_max / 2).saturating_sub(waiting);
-            let sent = replies.take_due(&mut lent.actions.out, room, waiting == 0);
+            let (now, timed) = (lent.now, lent.watch.is_on());
+            let durations = &lent.cells.durations;
+            let traces = &mut lent.actions.out_traces;
+            let left = |message: Waiting| {
+                if timed {
+                    durations.observe(now.saturating_duration_since(message.begun), 1);
+                }
+                traces.extend(message.trace);
+            };
+            let sent = replies.take_due(&mut lent.actions.out, room, waiting == 0, left);
             lent.actions.out_messages += sent;
             if replies.len() == 0 {
                 self.replies = None;
@@ -635,12 +750,17 @@ impl<S: Transport> Connection<S> {
     /// Writes what has gathered at once when nothing waits before it.
     pub(crate) fn flush(&mut self, lent: &mut Lent<'_>) -> Fate {
         if !lent.actions.out.is_empty() && self.outbox.is_none() && !self.flags.full {
+            let begun = (!lent.actions.out_traces.is_empty()).then(clock::now);
             match self.socket.try_write_vectored(&[IoSlice::new(&lent.actions.out)]) {
                 Ok(n) => {
                     self.count_written(n, lent);
                     if n == lent.actions.out.len() {
                         self.count_sent(lent);
                         lent.actions.out.clear();
+                        if let Some(begun) = begun {
+                            let traces = std::mem::take(&mut lent.actions.out_traces);
+                            self.trace_written(traces, begun, lent);
+                        }
                     } else {
                         self.flags.full = true;
                         lent.actions.out.drain(..n);
@@ -664,6 +784,10 @@ impl<S: Transport> Connection<S> {
     /// Moves what has gathered to the outbox.
     fn queue_out(&mut self, lent: &mut Lent<'_>) -> Fate {
         if lent.actions.out.is_empty() {
+            // What has a trace and no reply ends here.
+            for trace in std::mem::take(&mut lent.actions.out_traces) {
+                self.trace_ends(&trace, lent.now, lent);
+            }
             return Fate::Keep;
         }
         let outbox = self.outbox.get_or_insert_default();
@@ -672,6 +796,9 @@ impl<S: Transport> Connection<S> {
         // The last word is let past the bound: it is small, and there is one.
         let max = if self.phase == Phase::Closing { max + 256 } else { max };
         let pushed = outbox.push_own(&lent.actions.out, messages, max, lent.now);
+        for trace in lent.actions.out_traces.drain(..) {
+            outbox.trace(trace);
+        }
         self.count_sent(lent);
         lent.actions.out.clear();
         match pushed {
@@ -680,6 +807,41 @@ impl<S: Transport> Connection<S> {
                 tracing::debug!(conn = %self.id, %error, "slow consumer");
                 Fate::End(CloseReason::SlowConsumer)
             }
+        }
+    }
+
+    /// The replies of these messages were written, beginning at `begun`.
+    #[cold]
+    fn trace_written(&self, traces: Vec<Arc<Trace>>, begun: Instant, lent: &Lent<'_>) {
+        let now = clock::now();
+        for trace in traces {
+            trace.written(begun, now);
+            self.trace_ends(&trace, now, lent);
+        }
+    }
+
+    /// Hands a trace over, and shows it at the histograms it counts in.
+    fn trace_ends(&self, trace: &Trace, now: Instant, lent: &Lent<'_>) {
+        let stages = trace.stages();
+        let about = || {
+            let (seq, bytes) = trace.message();
+            About {
+                listener: lent.site.listener.clone(),
+                route: lent.site.service.route().to_owned(),
+                conn: self.id,
+                peer: self.peer.into(),
+                request: RequestId::Message { conn: self.id, seq },
+                handshake: lent.handshakes.get(&self.id).cloned(),
+                what: What::Message { carrier: lent.site.carrier(), bytes },
+            }
+        };
+        let Some(exemplar) = lent.sampler.tracing().finish(trace, now, about) else { return };
+        if !lent.watch.is_on() {
+            return;
+        }
+        lent.cells.durations.show(exemplar);
+        for (stage, value) in stages {
+            lent.worker.stages[stage as usize].show(Exemplar { value, ..exemplar });
         }
     }
 
@@ -697,15 +859,20 @@ impl<S: Transport> Connection<S> {
     pub(crate) fn write_turn(&mut self, lent: &mut Lent<'_>) -> Fate {
         self.flags.in_write_queue = false;
         let Some(outbox) = &mut self.outbox else { return Fate::Keep };
+        let begun = outbox.has_traces().then(clock::now);
         let written = match outbox.write_to(&mut self.socket, lent.now) {
             Ok(written) => written,
             Err(_) => return Fate::End(CloseReason::PeerReset),
         };
+        let traces = outbox.take_traces(written.bytes);
         self.flags.full = written.full;
         if outbox.is_empty() {
             self.outbox = None;
         }
         self.count_written(written.bytes, lent);
+        if let Some(begun) = begun {
+            self.trace_written(traces, begun, lent);
+        }
         let mut messages = 0;
         for (n, waited) in written.waits {
             messages += u64::from(n);
@@ -837,7 +1004,7 @@ impl<S: Transport> Connection<S> {
         lent.actions.direct(None, Plain::default());
         self.session.on_drain(lent.now, lent.actions);
         let seq = self.received;
-        self.carry_out(seq, None, lent);
+        self.carry_out(seq, None, None, lent);
         match self.advance(lent) {
             Fate::Keep => self.flush(lent),
             end @ Fate::End(_) => end,

@@ -49,6 +49,7 @@ pub mod site;
 pub mod stage;
 mod tasks;
 pub mod tls;
+pub mod trace;
 pub mod transport;
 pub mod view;
 pub mod wire;

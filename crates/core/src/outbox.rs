@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::trace::Trace;
 use crate::transport::Transport;
 
 /// Most slices given to one vectored write (Linux takes 1,024; more than 64 brings nothing).
@@ -55,6 +57,8 @@ pub(crate) struct Outbox {
     head: usize,
     /// Since when the socket has kept what it took and could not send.
     unsent: Option<Instant>,
+    /// Sampled messages whose replies are in it, each with the bytes up to its end that wait.
+    traces: Vec<(usize, Arc<Trace>)>,
 }
 
 /// What a write did.
@@ -194,6 +198,26 @@ impl Outbox {
             self.entries.pop_front();
         }
         waits
+    }
+
+    /// The bytes that were pushed last end the reply of this message.
+    pub(crate) fn trace(&mut self, trace: Arc<Trace>) {
+        self.traces.push((self.bytes, trace));
+    }
+
+    /// Whether the reply of a traced message waits.
+    pub(crate) fn has_traces(&self) -> bool {
+        !self.traces.is_empty()
+    }
+
+    /// The traced messages whose replies have left with the last `bytes` that were written.
+    pub(crate) fn take_traces(&mut self, bytes: usize) -> Vec<Arc<Trace>> {
+        let left = self.traces.iter().take_while(|(end, _)| *end <= bytes).count();
+        let taken = self.traces.drain(..left).map(|(_, trace)| trace).collect();
+        for (end, _) in &mut self.traces {
+            *end -= bytes;
+        }
+        taken
     }
 
     /// Whether nothing waits any more, here or in the socket.

@@ -1,12 +1,27 @@
 //! Replies that are owed, in the order of the requests, whatever finished first.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
 
 use crate::service::Ticket;
+use crate::trace::Trace;
 use crate::worker::asks::AskGuard;
 
 /// One message's place in the order.
-enum Slot {
+struct Slot {
+    message: Waiting,
+    state: State,
+}
+
+/// A message that waits for its reply to leave.
+pub(crate) struct Waiting {
+    /// The turn in which it was read.
+    pub(crate) begun: Instant,
+    pub(crate) trace: Option<Arc<Trace>>,
+}
+
+enum State {
     /// Its answer is on the way; dropping the guard cancels it.
     Pending { ticket: Ticket, seq: u64, _guard: AskGuard },
     /// Encoded, and waiting for an earlier one. Empty when there is nothing to say.
@@ -26,56 +41,74 @@ impl Replies {
     }
 
     /// A message that waits for `ticket`.
-    pub(crate) fn pending(&mut self, ticket: Ticket, seq: u64, guard: AskGuard) {
-        self.slots.push_back(Slot::Pending { ticket, seq, _guard: guard });
+    pub(crate) fn pending(&mut self, ticket: Ticket, seq: u64, guard: AskGuard, message: Waiting) {
+        let state = State::Pending { ticket, seq, _guard: guard };
+        self.slots.push_back(Slot { message, state });
     }
 
     /// A message that was answered at once, behind others that wait.
-    pub(crate) fn ready(&mut self, bytes: Vec<u8>, messages: u32) {
-        self.slots.push_back(Slot::Ready { bytes, messages });
+    pub(crate) fn ready(&mut self, bytes: Vec<u8>, messages: u32, message: Waiting) {
+        self.slots.push_back(Slot { message, state: State::Ready { bytes, messages } });
     }
 
     /// The message that waits for `ticket`: its number on the connection.
     pub(crate) fn seq_of(&self, wanted: Ticket) -> Option<u64> {
-        self.slots.iter().find_map(|slot| match slot {
-            Slot::Pending { ticket, seq, .. } => (*ticket == wanted).then_some(*seq),
-            Slot::Ready { .. } => None,
+        self.slots.iter().find_map(|slot| match &slot.state {
+            State::Pending { ticket, seq, .. } => (*ticket == wanted).then_some(*seq),
+            State::Ready { .. } => None,
         })
+    }
+
+    /// The trace of the message that waits for `ticket`.
+    pub(crate) fn trace_of(&self, wanted: Ticket) -> Option<&Arc<Trace>> {
+        let slot = self.slots.iter().find(|slot| slot.waits_for(wanted))?;
+        slot.message.trace.as_ref()
     }
 
     /// Fills the slot that waits for `ticket`.
     pub(crate) fn fill(&mut self, ticket: Ticket, bytes: Vec<u8>, messages: u32) {
-        self.replace(ticket, Slot::Ready { bytes, messages });
+        self.replace(ticket, State::Ready { bytes, messages });
     }
 
     /// The answer to `ticket` led to another ask: its slot waits on.
     pub(crate) fn ask_again(&mut self, ticket: Ticket, next: Ticket, seq: u64, guard: AskGuard) {
-        self.replace(ticket, Slot::Pending { ticket: next, seq, _guard: guard });
+        self.replace(ticket, State::Pending { ticket: next, seq, _guard: guard });
     }
 
-    fn replace(&mut self, wanted: Ticket, with: Slot) {
-        let place = self
-            .slots
-            .iter_mut()
-            .find(|slot| matches!(slot, Slot::Pending { ticket, .. } if *ticket == wanted));
-        if let Some(slot) = place {
-            *slot = with;
+    fn replace(&mut self, wanted: Ticket, with: State) {
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.waits_for(wanted)) {
+            slot.state = with;
         }
     }
 
     /// Appends the replies whose turn it is to `out`, while they fit into `room` bytes; the first
-    /// fits whatever its size when `alone`. Returns how many messages.
-    pub(crate) fn take_due(&mut self, out: &mut Vec<u8>, room: usize, alone: bool) -> u32 {
+    /// fits whatever its size when `alone`. Gives `left` the messages that they answer, and returns
+    /// how many replies they are.
+    pub(crate) fn take_due(
+        &mut self,
+        out: &mut Vec<u8>,
+        room: usize,
+        alone: bool,
+        mut left: impl FnMut(Waiting),
+    ) -> u32 {
         let mut sent = 0;
-        while let Some(Slot::Ready { bytes, messages }) = self.slots.front() {
+        while let Some(Slot { state: State::Ready { bytes, messages }, .. }) = self.slots.front() {
             let fits = out.len() + bytes.len() <= room || (alone && out.is_empty());
             if !fits {
                 break;
             }
             out.extend_from_slice(bytes);
             sent += messages;
-            self.slots.pop_front();
+            if let Some(slot) = self.slots.pop_front() {
+                left(slot.message);
+            }
         }
         sent
+    }
+}
+
+impl Slot {
+    fn waits_for(&self, wanted: Ticket) -> bool {
+        matches!(self.state, State::Pending { ticket, .. } if ticket == wanted)
     }
 }

@@ -27,7 +27,7 @@ use crate::http::{CurrentSite, HttpMetrics, HttpPath, HttpSite, Origins, PathKin
 use crate::lifeline::Lifeline;
 use crate::limits::{Limits, Timeouts};
 use crate::listener::{self, Accepting, SocketOptions, accept_loop};
-use crate::metrics::{AcceptErrorKind, ConnectionRecord, CoreMetrics, SiteLabels};
+use crate::metrics::{AcceptErrorKind, ConnectionRecord, CoreMetrics, ExemplarRow, SiteLabels};
 use crate::poll::MioPoll;
 use crate::pressure::PressureCell;
 use crate::refuse::{RefusalForm, Refuser};
@@ -36,6 +36,7 @@ use crate::site::{Site, SiteWire};
 use crate::stage::Stage;
 use crate::tasks::{Accepted, TaskListener, TaskQuery, TaskWire, Tasks};
 use crate::tls::{self, ListenerTls, TlsFault, TlsMetrics, TlsOptions, TlsReload, TlsSettings};
+use crate::trace::Tracing;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
 use crate::worker::asks::AskSpawner;
@@ -124,6 +125,8 @@ pub struct ServerOptions {
     pub drain_window: Duration,
     /// The random part of connection ids.
     pub seed: u64,
+    /// Which messages and requests are traced, and for whom.
+    pub tracing: Arc<Tracing>,
 }
 
 /// Why the engine could not be bound.
@@ -177,6 +180,7 @@ struct Settings {
     log_connections: bool,
     drain_window: Duration,
     seed: u64,
+    tracing: Arc<Tracing>,
 }
 
 struct BoundListener {
@@ -228,6 +232,7 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         log_connections: options.log_connections,
         drain_window: options.drain_window,
         seed: options.seed,
+        tracing: options.tracing,
     };
     let (sites, tasks) = (plan.sites.into(), plan.tasks.into());
     Ok(Bound {
@@ -358,7 +363,7 @@ impl Plan {
             options.timeouts.clone(),
             metrics,
         );
-        let site = site.trusting(Arc::clone(&self.trust));
+        let site = site.trusting(Arc::clone(&self.trust)).traced(&options.tracing);
         TaskWire::Http { site: CurrentSite::new(site), websockets, cells: Vec::new() }
     }
 
@@ -531,7 +536,8 @@ impl Bound {
             asks,
             self.settings.stages,
             now,
-        );
+        )
+        .traced(&self.settings.tracing);
         let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
         let worker =
             Worker::new(MioPoll::new()?, bench, mailbox, Arc::clone(ends), Arc::clone(&load), now);
@@ -670,6 +676,7 @@ impl Accepting for Acceptor {
                     request_id,
                     accepted,
                     tls: None,
+                    handshake: None,
                 };
                 hand.opens.send(new).await.is_ok()
             }
@@ -807,6 +814,11 @@ impl Running {
     /// The catalogue of this engine.
     pub fn metrics(&self) -> &Arc<CoreMetrics> {
         &self.metrics
+    }
+
+    /// The exemplars of the engine's histograms.
+    pub fn exemplars(&self) -> Vec<ExemplarRow> {
+        [self.metrics.exemplars(), self.http_metrics.exemplars()].concat()
     }
 
     /// Connections as they are now, in the query's order; a worker that does not answer within

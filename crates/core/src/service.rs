@@ -17,6 +17,8 @@ use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::site::SiteWire;
 use crate::tls::TlsInfo;
+use crate::trace::current::Within;
+use crate::trace::{Found, Trace, Tracing};
 use crate::wire::lines;
 
 /// How messages of a connection are carried. A session may answer in its carrier's own form.
@@ -75,6 +77,17 @@ pub trait Service: Send + Sync + 'static {
 
     /// Opens a session for a connection.
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session>;
+
+    /// Whether messages of this route may carry a trace context.
+    fn carries_trace(&self) -> bool {
+        false
+    }
+
+    /// Looks for a trace context in a message, and gives the message without it: what the session
+    /// is told of. Asked only of a route that [`Service::carries_trace`].
+    fn trace<'m>(&self, message: &'m [u8]) -> (Found, &'m [u8]) {
+        (Found::Nothing, message)
+    }
 }
 
 /// One connection's state above its wire.
@@ -139,6 +152,39 @@ pub enum AskError {
     Failed,
 }
 
+impl AskError {
+    /// The name in spans.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::ResponseTooBig => "response_too_big",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Response {
+    /// Why this is a failure of the one who was asked, if it is: a status of 500 or more.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        fault(self.status)
+    }
+}
+
+/// The name of a status that is a server's failure: the status itself, or its class.
+pub(crate) fn fault(status: u16) -> Option<&'static str> {
+    match status {
+        ..500 => None,
+        500 => Some("500"),
+        501 => Some("501"),
+        502 => Some("502"),
+        503 => Some("503"),
+        504 => Some("504"),
+        _ => Some("5xx"),
+    }
+}
+
 /// The end of an ask.
 pub type Answer = Result<Response, AskError>;
 
@@ -182,9 +228,40 @@ pub struct Actions {
     pub(crate) out_messages: u32,
     bytes: Vec<u8>,
     list: Vec<Action>,
+    /// Who traces; `None` when nothing is traced.
+    tracing: Option<Arc<Tracing>>,
+    /// That of the message that is being answered, once it has one.
+    trace: Option<Arc<Trace>>,
+    /// Those whose replies are in `out`; empty between turns.
+    pub(crate) out_traces: Vec<Arc<Trace>>,
 }
 
 impl Actions {
+    /// Actions that [`Actions::trace`] works for.
+    pub(crate) fn traced(tracing: &Arc<Tracing>) -> Self {
+        let tracing = tracing.is_on().then(|| Arc::clone(tracing));
+        Self { tracing, ..Self::default() }
+    }
+
+    /// The trace of the message that is being answered, for what is asked on its behalf; `None`
+    /// when nothing is traced. One that is not sampled is kept too: it may turn out slow.
+    pub fn trace(&mut self, now: Instant) -> Option<Arc<Trace>> {
+        let tracing = self.tracing.as_ref()?;
+        Some(Arc::clone(self.trace.get_or_insert_with(|| tracing.begin(None, false, now))))
+    }
+
+    /// The message that is answered next has this trace.
+    #[inline]
+    pub(crate) fn begin_trace(&mut self, trace: Option<Arc<Trace>>) {
+        self.trace = trace;
+    }
+
+    /// The trace of the message that was answered, if it has got one.
+    #[inline]
+    pub(crate) fn take_trace(&mut self) -> Option<Arc<Trace>> {
+        self.trace.take()
+    }
+
     /// Replies with these parts joined, in the message's place in the order of requests.
     #[inline]
     pub fn reply(&mut self, kind: MessageKind, parts: &[&[u8]]) {
@@ -213,6 +290,10 @@ impl Actions {
     pub fn ask(&mut self, ticket: Ticket, future: AskFuture) {
         // What follows belongs behind the answer.
         self.direct = None;
+        let future = match self.trace.as_ref().and_then(|trace| trace.context()) {
+            Some(context) => Box::pin(Within { context: context.clone(), inner: future }),
+            None => future,
+        };
         self.list.push(Action::Ask(ticket, future));
     }
 

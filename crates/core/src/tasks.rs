@@ -28,6 +28,7 @@ use crate::pressure::{Pressure, PressureCell};
 use crate::refuse::{self, RefusalForm};
 use crate::site::Site;
 use crate::tls::TlsInfo;
+use crate::trace::TraceContext;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
 use crate::worker::pace::Pace;
@@ -200,8 +201,9 @@ impl HttpTraffic for Counts {
         self.path(path).messages_sent.add(1);
     }
 
-    fn message_answered(&self) {
+    fn message_answered(&self, path: usize, took: Duration) {
         self.answered.add(1);
+        self.path(path).durations.observe(took, 1);
     }
 }
 
@@ -315,6 +317,8 @@ struct Opened {
     early: Vec<u8>,
     request_id: RequestId,
     tls: Option<Arc<TlsInfo>>,
+    /// The span of the upgrade, when that was traced.
+    handshake: Option<TraceContext>,
 }
 
 /// Makes a permit count for this address, if there is room.
@@ -371,11 +375,12 @@ impl Task {
                 early: Vec::new(),
                 request_id: RequestId::Message { conn: self.id, seq: 0 },
                 tls,
+                handshake: None,
             })),
             TaskWire::Http { site, websockets, .. } => {
                 let client = self.http_peer(tls.clone());
                 match http::serve(stream, site.clone(), client).await {
-                    HttpEnd::Upgraded { socket, early, path, request_id, client } => {
+                    HttpEnd::Upgraded { socket, early, path, request_id, client, handshake } => {
                         self.peer = client;
                         Ending::Open(Box::new(Opened {
                             stream: socket,
@@ -383,6 +388,7 @@ impl Task {
                             early: early.into(),
                             request_id,
                             tls,
+                            handshake,
                         }))
                     }
                     HttpEnd::Closed { reason } => Ending::Closed(reason),
@@ -440,7 +446,7 @@ impl Task {
 
     /// Moves the connection from the runtime to the table.
     async fn hand_over(self, opened: Opened, guard: LiveGuard) {
-        let Opened { stream, site, mut early, request_id, tls } = opened;
+        let Opened { stream, site, mut early, request_id, tls, handshake } = opened;
         let (Ok(socket), Some(site)) = (stream.into_socket(&mut early), site) else {
             return self.close(CloseReason::InternalError);
         };
@@ -460,6 +466,7 @@ impl Task {
             request_id,
             accepted,
             tls,
+            handshake,
         };
         match tasks.opens.send(new).await {
             Ok(()) => drop(guard),

@@ -12,6 +12,7 @@ mod guard;
 mod health;
 mod logs;
 mod metrics;
+mod openmetrics;
 mod options;
 mod pprof;
 mod query;
@@ -26,6 +27,7 @@ pub use connections::{
 };
 pub use health::{Health, Heartbeat, LifeStage, Readiness};
 pub use logs::LogControl;
+pub use openmetrics::Exemplar;
 pub use options::{OpsOptions, OpsTimeouts, Token};
 pub use router::{Access, ROUTES, Route};
 pub use server::{Bound, Ops, OpsError, OpsHandle};

@@ -90,7 +90,7 @@ routes! {
     Open GET "/healthz" Healthz "200 while every event loop turns, else 503 and which one does not";
     Open GET "/readyz" Readyz "200 while serving, else 503 with the stage and what is pending";
     Open GET "/startupz" Startupz "200 once serving has begun";
-    Open GET "/metrics" Metrics "metrics in the Prometheus text form";
+    Open GET "/metrics" Metrics "metrics in the Prometheus text form, or OpenMetrics by Accept";
     Guarded GET "/connections" Connections "connections: limit, cursor, sort, listener, state, address, min_age, min_outbox_bytes";
     Guarded GET "/config" Config "the configuration in force, secrets redacted";
     Guarded GET "/log" ShowLog "the log filter in force";
@@ -208,7 +208,7 @@ impl Router {
             Endpoint::Healthz => Ok(self.health.healthz(Instant::now().into_std())),
             Endpoint::Readyz => Ok(self.health.readyz()),
             Endpoint::Startupz => Ok(self.health.startupz()),
-            Endpoint::Metrics => self.scrapes.page(self.timeouts.request).await,
+            Endpoint::Metrics => self.scrapes.page(request.headers(), self.timeouts.request).await,
             Endpoint::Connections => {
                 connections::list(&*self.connections, &query(connections::PARAMETERS)?).await
             }

@@ -121,7 +121,7 @@ impl Bound {
         let router = Router {
             guard: Guard::new(&self.options, self.address.ip()),
             health: state.health,
-            scrapes: Scrapes::new(state.registry),
+            scrapes: Scrapes::new(state.registry, state.exemplars),
             connections: state.connections,
             config: state.config,
             logs: logs.clone(),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::connections::ConnectionsView;
 use crate::health::Health;
 use crate::logs::LogControl;
+use crate::openmetrics::Exemplar;
 
 /// A task of the process that runs on the side port's runtime, such as the one that reads signals.
 /// It is dropped when the side port has closed.
@@ -37,6 +38,8 @@ pub trait Reload: Send + Sync {
 pub struct OpsState {
     /// What `/metrics` gathers.
     pub registry: Registry,
+    /// The exemplars of its histograms.
+    pub exemplars: Arc<dyn Fn() -> Vec<Exemplar> + Send + Sync>,
     /// What `/healthz`, `/readyz` and `/startupz` tell.
     pub health: Arc<Health>,
     /// What `/connections` asks.

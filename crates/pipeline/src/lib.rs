@@ -11,4 +11,5 @@ pub mod echo;
 mod recorder;
 pub mod route;
 pub mod template;
+pub mod traced;
 pub mod upstream;

@@ -13,6 +13,7 @@ use weir_upstream::Upstream;
 use crate::discard::Discard;
 use crate::echo::Echo;
 use crate::template::{Template, TemplateError};
+use crate::traced::{TraceCarrier, Traced};
 use crate::upstream::{NextPlan, Plans, RequestForm, StageMetrics, UpstreamRoute};
 
 /// One route as it is configured.
@@ -22,6 +23,8 @@ pub struct RouteSpec {
     pub name: String,
     /// What it does.
     pub kind: RouteKind,
+    /// Where its messages carry a trace context, if they do.
+    pub trace: Option<TraceCarrier>,
 }
 
 /// What a route does, as it is configured.
@@ -168,6 +171,10 @@ pub fn build_routes(
         BuiltRoutes { services: HashMap::with_capacity(specs.len()), plans: Vec::new() };
     for spec in specs {
         let service = build(spec, parts, &mut built.plans)?;
+        let service = match &spec.trace {
+            Some(carrier) => Arc::new(Traced::new(carrier.clone(), service)),
+            None => service,
+        };
         if built.services.insert(spec.name.clone(), service).is_some() {
             return Err(RouteError::Duplicate { route: spec.name.clone() });
         }
@@ -283,7 +290,7 @@ pub(crate) mod tests {
 
     fn echo(name: &str) -> RouteSpec {
         let kind = RouteKind::Echo { reply: "got {message}".into(), exit: None };
-        RouteSpec { name: name.into(), kind }
+        RouteSpec { name: name.into(), kind, trace: None }
     }
 
     fn orders(change: impl FnOnce(&mut String, &mut String, &mut Option<String>)) -> RouteSpec {
@@ -292,7 +299,7 @@ pub(crate) mod tests {
         change(&mut method, &mut path, &mut content_type);
         let upstream = "backend".to_owned();
         let kind = RouteKind::Upstream { upstream, method, path, content_type };
-        RouteSpec { name: "orders".into(), kind }
+        RouteSpec { name: "orders".into(), kind, trace: None }
     }
 
     fn built(
@@ -315,7 +322,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_route_is_there_by_its_name() {
-        let discard = RouteSpec { name: "syslog".into(), kind: RouteKind::Discard };
+        let discard = RouteSpec { name: "syslog".into(), kind: RouteKind::Discard, trace: None };
         let specs = [echo("echo"), discard, echo("Echo")];
         let built = built(&specs, &HashMap::new(), &Plans::default()).expect("good routes");
         let routes = built.services();
@@ -332,12 +339,12 @@ pub(crate) mod tests {
         check_fault(&[echo("a"), echo("a")], r#"route "a" is named twice"#);
         let kind = RouteKind::Echo { reply: "{mesage}".into(), exit: None };
         check_fault(
-            &[RouteSpec { name: "a".into(), kind }],
+            &[RouteSpec { name: "a".into(), kind, trace: None }],
             r#"route "a": reply: unknown placeholder {mesage}, the nearest is {message}"#,
         );
         let kind = RouteKind::Echo { reply: "{message}".into(), exit: Some(String::new()) };
         check_fault(
-            &[RouteSpec { name: "a".into(), kind }],
+            &[RouteSpec { name: "a".into(), kind, trace: None }],
             r#"route "a": exit is an empty word; "off" switches it off"#,
         );
         check_fault(

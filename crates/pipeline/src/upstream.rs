@@ -19,6 +19,7 @@ use weir_core::service::{
     Ticket,
 };
 use weir_core::stage::Stage;
+use weir_core::trace::{CallTrace, TraceContext};
 use weir_upstream::{CallTimings, Upstream, UpstreamRequest};
 
 /// Sends each message to an upstream and replies with what it answers.
@@ -116,21 +117,41 @@ impl Service for UpstreamRoute {
 }
 
 impl Plan {
-    fn request(&self, message: &[u8], request: &RequestId) -> UpstreamRequest {
+    fn request(
+        &self,
+        message: &[u8],
+        request: &RequestId,
+        context: Option<TraceContext>,
+    ) -> UpstreamRequest {
+        let mut headers = HeaderMap::new();
+        if let Some(context) = context {
+            trace_headers(&context, &mut headers);
+        }
         UpstreamRequest {
             method: self.form.method.clone(),
             path_and_query: self.form.path_and_query.clone(),
             content_type: self.form.content_type.clone(),
-            headers: HeaderMap::new(),
+            headers,
             body: Bytes::copy_from_slice(message),
             request_id: request.clone(),
         }
     }
 
-    async fn call(self: Arc<Self>, request: UpstreamRequest) -> Answer {
-        let response = self.upstream.call(request).await?;
+    async fn call(self: Arc<Self>, request: UpstreamRequest, trace: Option<CallTrace>) -> Answer {
+        let response = self.upstream.call_traced(request, trace).await?;
         self.stages.count(response.timings);
         Ok(Response::from(response))
+    }
+}
+
+/// Tells the callee which trace it is a part of (W3C Trace Context, section 3).
+fn trace_headers(context: &TraceContext, headers: &mut HeaderMap) {
+    // Hexadecimal and dashes are a value; a state was checked to be visible ASCII.
+    if let Ok(parent) = HeaderValue::try_from(context.to_string()) {
+        headers.insert("traceparent", parent);
+    }
+    if let Some(Ok(state)) = context.state.as_deref().map(HeaderValue::from_str) {
+        headers.insert("tracestate", state);
     }
 }
 
@@ -146,13 +167,15 @@ impl Session for UpstreamSession {
         &mut self,
         message: Message<'_>,
         request: &RequestId,
-        _now: Instant,
+        now: Instant,
         actions: &mut Actions,
     ) {
         self.asked += 1;
         let plan = self.plan.load_full();
-        let request = plan.request(message.payload, request);
-        let call = plan.call(request);
+        let trace = actions.trace(now).map(|trace| trace.call());
+        let context = trace.as_ref().and_then(CallTrace::context);
+        let request = plan.request(message.payload, request, context);
+        let call = plan.call(request, trace);
         actions.ask(ticket(self.asked, message.kind), Box::pin(call));
     }
 

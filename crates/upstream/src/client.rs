@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_core::clock;
+use weir_core::trace::CallTrace;
 
 use crate::breaker::{BreakerLimits, Verdict};
 use crate::call::{CallTimings, UpstreamRequest, UpstreamResponse, strip_hop_by_hop};
@@ -27,6 +28,7 @@ use crate::pool::{Pool, PoolLimits, Refusal};
 use crate::resolve::Resolver;
 use crate::targets::TargetAddr;
 use crate::tls;
+use crate::traced::TracedCall;
 
 /// Longest pause between two looks at what time alone changes: idle connections, breakers.
 const SWEEP_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -133,9 +135,27 @@ impl Upstream {
     /// Dropping the future gives everything back: a place in the queue, a connection that was not
     /// used yet; a connection in the middle of a request is closed.
     pub async fn call(&self, request: UpstreamRequest) -> Result<UpstreamResponse, UpstreamError> {
+        self.call_traced(request, None).await
+    }
+
+    /// Makes one call on behalf of a traced message, as [`Upstream::call`] does, and tells the
+    /// trace of the wait and of the call. What the callee is told of it is the caller's matter.
+    ///
+    /// # Errors
+    ///
+    /// When there is no whole response; any status is a response.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of [`Upstream::call`]; the trace is told of a call that was given up.
+    pub async fn call_traced(
+        &self,
+        request: UpstreamRequest,
+        trace: Option<CallTrace>,
+    ) -> Result<UpstreamResponse, UpstreamError> {
         tokio::select! {
             biased; // A response that is there wins over a forced close.
-            result = self.recorded_call(&request) => result,
+            result = self.recorded_call(&request, trace) => result,
             () = self.force.cancelled() => Err(UpstreamError::Closed),
         }
     }
@@ -161,13 +181,16 @@ impl Upstream {
     async fn recorded_call(
         &self,
         request: &UpstreamRequest,
+        trace: Option<CallTrace>,
     ) -> Result<UpstreamResponse, UpstreamError> {
-        let mut record = CallRecord::new(&self.pool.metrics, clock::now());
+        let trace = trace.map(|trace| TracedCall::new(trace, self.name(), request));
+        let mut record = CallRecord::new(&self.pool.metrics, clock::now(), trace);
         let mut lease = self.acquire(&record).await?;
         record.granted(clock::now());
         let result = self.granted_call(&mut lease, request, &mut record).await;
         let (status, verdict) = judge(&result);
         record.ends_as(status);
+        record.answered(lease.addr.address, &result);
         lease.judge(verdict);
         if let Err(error) = &result {
             tracing::debug!(pool = self.name(), request_id = %request.request_id, %error, "failed");
@@ -221,8 +244,11 @@ impl Upstream {
         let begun = clock::now();
         let pool_wait = record.connected(begun);
         let deadline = Instant::from_std(begun) + self.options.request_timeout;
-        let exchange = self.exchange(lease, connection, request);
-        let (head, body, connection) = match timeout_at(deadline, exchange).await {
+        let mut resends = 0;
+        let exchange = self.exchange(lease, connection, request, &mut resends);
+        let exchanged = timeout_at(deadline, exchange).await;
+        record.resent(resends);
+        let (head, body, connection) = match exchanged {
             Ok(result) => result?,
             Err(_) => {
                 let timeout = self.options.request_timeout;
@@ -292,9 +318,9 @@ impl Upstream {
         lease: &mut Lease,
         mut connection: Connection,
         request: &UpstreamRequest,
+        resends: &mut u32,
     ) -> Result<(Parts, Bytes, Connection), UpstreamError> {
         let max = self.options.response_bytes_max;
-        let mut retries = 0;
         loop {
             let origin = &self.origins[lease.addr.origin];
             let error = match exchange(&mut connection, origin, request, max).await {
@@ -306,10 +332,10 @@ impl Upstream {
                 ExchangeError::NoHead(_) => request.is_idempotent(),
                 ExchangeError::Broken(_) | ExchangeError::TooBig => false,
             };
-            if !harmless || !connection.kept || retries == STALE_RETRIES_MAX {
+            if !harmless || !connection.kept || *resends == STALE_RETRIES_MAX {
                 return Err(self.exchange_error(lease.addr, error));
             }
-            retries += 1;
+            *resends += 1;
             self.pool.metrics.retried_stale.inc();
             // The new connection takes the old one's slot, so it cannot be begun before the old
             // socket is closed.

@@ -124,6 +124,24 @@ pub enum UpstreamError {
     },
 }
 
+impl UpstreamError {
+    /// The name in spans.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::QueueFull { .. } => "queue_full",
+            Self::WaitTimeout { .. } => "wait_timeout",
+            Self::BreakersOpen { .. } => "breakers_open",
+            Self::Unresolved => "unresolved",
+            Self::Closed => "closed",
+            Self::Connect { .. } => "connect",
+            Self::ConnectTimeout { .. } => "connect_timeout",
+            Self::RequestTimeout { .. } => "request_timeout",
+            Self::ResponseTooBig { .. } => "response_too_big",
+            Self::Broken { .. } => "broken",
+        }
+    }
+}
+
 /// What went wrong while connecting.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectFault {

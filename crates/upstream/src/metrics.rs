@@ -1,35 +1,52 @@
 //! This crate's metric catalogue. Nothing else in the crate names a metric.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use parking_lot::Mutex;
 use prometheus::core::Collector;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use weir_core::metrics::{ExemplarRow, Histograms, Scale, SharedHistogram};
 
 use crate::breaker::Transition;
+use crate::call::UpstreamResponse;
+use crate::error::UpstreamError;
 use crate::pool::{PoolFigures, Refusal};
+use crate::traced::TracedCall;
 
 /// The metrics of all upstreams. `pool` is an upstream's configured name.
 #[derive(Clone, Debug)]
 pub struct UpstreamMetrics {
-    acquire: HistogramVec,
+    acquire: Histograms,
     connections: IntGaugeVec,
     waiting: IntGaugeVec,
     refused: IntCounterVec,
-    request: HistogramVec,
+    request: Histograms,
     retries: IntCounterVec,
     resolutions: IntCounterVec,
     breaker_open: IntGaugeVec,
     breaker_transitions: IntCounterVec,
 }
 
-/// Upper bounds of the histograms in seconds: 0.5 ms to 30 s.
-const SECONDS: [f64; 15] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// The histograms reach from 0.5 ms to 30 s.
+const SCALE: Scale = Scale::Steps(&[
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+]);
 
 impl UpstreamMetrics {
     /// Makes the families and registers them.
@@ -39,10 +56,11 @@ impl UpstreamMetrics {
     /// When one of the names is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
-            acquire: histograms(
+            acquire: Histograms::new(
                 "weir_pool_acquire_seconds",
                 "Time until a call had a connection or had none: waiting and connecting.",
                 &["pool"],
+                SCALE,
             )?,
             connections: IntGaugeVec::new(
                 Opts::new(
@@ -60,12 +78,13 @@ impl UpstreamMetrics {
                 Opts::new("weir_pool_refused_total", "Calls that got no connection, by reason."),
                 &["pool", "reason"],
             )?,
-            request: histograms(
+            request: Histograms::new(
                 "weir_upstream_request_seconds",
                 "Time from the request's first byte to the response's last, by class of status. \
                  error: no whole response (from the start of connecting if that failed). \
                  cancelled: the caller gave up.",
                 &["pool", "status"],
+                SCALE,
             )?,
             retries: IntCounterVec::new(
                 Opts::new(
@@ -108,17 +127,21 @@ impl UpstreamMetrics {
         ]
     }
 
+    /// The exemplars of calls that were sampled.
+    pub fn exemplars(&self) -> Vec<ExemplarRow> {
+        [self.acquire.exemplars(), self.request.exemplars()].concat()
+    }
+
     /// The handles of one upstream. Every label value exists from here on, at zero.
     pub(crate) fn pool(&self, pool: &str) -> PoolMetrics {
         PoolMetrics {
-            acquire: self.acquire.with_label_values(&[pool]),
+            acquire: self.acquire.with(&[pool]),
             idle: self.connections.with_label_values(&[pool, "idle"]),
             busy: self.connections.with_label_values(&[pool, "busy"]),
             waiting: self.waiting.with_label_values(&[pool]),
             refused: RefusedReason::ALL
                 .map(|reason| self.refused.with_label_values(&[pool, reason.as_str()])),
-            request: CallStatus::ALL
-                .map(|status| self.request.with_label_values(&[pool, status.as_str()])),
+            request: CallStatus::ALL.map(|status| self.request.with(&[pool, status.as_str()])),
             retried_stale: self.retries.with_label_values(&[pool, "stale"]),
             retried_elsewhere: self.retries.with_label_values(&[pool, "elsewhere"]),
             resolved: self.resolutions.with_label_values(&[pool, "ok"]),
@@ -131,19 +154,15 @@ impl UpstreamMetrics {
     }
 }
 
-fn histograms(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec, prometheus::Error> {
-    HistogramVec::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels)
-}
-
 /// The handles of one upstream, resolved once.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics {
-    acquire: Histogram,
+    acquire: SharedHistogram,
     idle: IntGauge,
     busy: IntGauge,
     waiting: IntGauge,
     refused: [IntCounter; RefusedReason::ALL.len()],
-    request: [Histogram; CallStatus::ALL.len()],
+    request: [SharedHistogram; CallStatus::ALL.len()],
     pub(crate) retried_stale: IntCounter,
     pub(crate) retried_elsewhere: IntCounter,
     pub(crate) resolved: IntCounter,
@@ -274,20 +293,20 @@ impl CallStatus {
 
 /// The time of one call. Counts it once in each histogram it reached, also when it is dropped.
 #[must_use]
-#[derive(Debug)]
 pub(crate) struct CallRecord<'a> {
     metrics: &'a PoolMetrics,
     begun: Instant,
     granted: Option<Instant>,
     connected: Option<Instant>,
     status: CallStatus,
+    trace: Option<TracedCall>,
 }
 
 impl<'a> CallRecord<'a> {
     /// A call that asks for a connection now.
-    pub(crate) fn new(metrics: &'a PoolMetrics, now: Instant) -> Self {
+    pub(crate) fn new(metrics: &'a PoolMetrics, now: Instant, trace: Option<TracedCall>) -> Self {
         let status = CallStatus::Cancelled;
-        Self { metrics, begun: now, granted: None, connected: None, status }
+        Self { metrics, begun: now, granted: None, connected: None, status, trace }
     }
 
     /// The pool has granted a connection or the right to connect.
@@ -298,9 +317,25 @@ impl<'a> CallRecord<'a> {
     /// The connection is there. Returns the time since the beginning.
     pub(crate) fn connected(&mut self, now: Instant) -> Duration {
         self.connected = Some(now);
-        let waited = now.saturating_duration_since(self.begun);
-        self.metrics.acquire.observe(waited.as_secs_f64());
-        waited
+        self.waited(now)
+    }
+
+    /// The request was sent again so many times.
+    pub(crate) fn resent(&mut self, times: u32) {
+        if let Some(trace) = &mut self.trace {
+            trace.resent(times);
+        }
+    }
+
+    /// How it ended, with whom: for its trace.
+    pub(crate) fn answered<T>(
+        &mut self,
+        target: SocketAddr,
+        result: &Result<(UpstreamResponse, T), UpstreamError>,
+    ) {
+        if let Some(trace) = &mut self.trace {
+            trace.answered(target, result);
+        }
     }
 
     /// How it ended, to be counted when the record is dropped.
@@ -312,17 +347,34 @@ impl<'a> CallRecord<'a> {
     pub(crate) fn refused(&self, reason: RefusedReason) {
         self.metrics.refused(reason);
     }
+
+    /// The wait for a connection ends now.
+    fn waited(&self, now: Instant) -> Duration {
+        let waited = now.saturating_duration_since(self.begun);
+        self.metrics.acquire.observe_shared(waited);
+        if let Some(trace) = &self.trace {
+            trace.waited(self.begun, now);
+            trace.show(&self.metrics.acquire, waited);
+        }
+        waited
+    }
 }
 
 impl Drop for CallRecord<'_> {
     fn drop(&mut self) {
         let now = weir_core::clock::now();
-        let since = |start: Instant| now.saturating_duration_since(start).as_secs_f64();
         if self.connected.is_none() {
-            self.metrics.acquire.observe(since(self.begun));
+            self.waited(now);
         }
-        if let Some(start) = self.connected.or(self.granted) {
-            self.metrics.request[self.status as usize].observe(since(start));
+        let Some(start) = self.connected.or(self.granted) else { return };
+        let took = now.saturating_duration_since(start);
+        let request = &self.metrics.request[self.status as usize];
+        request.observe_shared(took);
+        if let Some(trace) = &mut self.trace {
+            trace.show(request, took);
+            if self.connected.is_some() {
+                trace.called(start, now);
+            }
         }
     }
 }

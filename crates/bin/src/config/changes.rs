@@ -22,6 +22,11 @@ pub const RESTART: &[&str] = &[
     "logs.queue_bytes_max",
     "logs.connections",
     "metrics",
+    "traces.endpoint",
+    "traces.protocol",
+    "traces.queue_max",
+    "traces.export_timeout",
+    "traces.service_name",
     "shutdown",
 ];
 
@@ -87,6 +92,8 @@ impl Config {
         self.health = running.health.clone();
         self.logs = super::Logs { filter: self.logs.filter.clone(), ..running.logs.clone() };
         self.metrics = running.metrics.clone();
+        let settings = self.traces.settings.clone();
+        self.traces = super::TracesPlan { settings, ..running.traces.clone() };
         self.shutdown = running.shutdown.clone();
         for path in RESTART {
             let pointer = format!("/{}", path.replace('.', "/"));
@@ -232,7 +239,16 @@ mod tests {
     fn a_table_in_front_of_others_changes_only_itself() {
         let more = FILE
             .replace("[[routes]]", "[[routes]]\nname = \"drop\"\nkind = \"discard\"\n[[routes]]");
-        check(&more, &["routes.drop.kind", "routes.drop.name"], &[]);
+        check(
+            &more,
+            &[
+                "routes.drop.kind",
+                "routes.drop.name",
+                "routes.drop.trace_field",
+                "routes.drop.trace_prefix",
+            ],
+            &[],
+        );
     }
 
     #[test]

@@ -11,13 +11,14 @@ use super::faults::did_you_mean;
 use super::section::unknown;
 use super::{LISTS, SECTIONS};
 
-/// The variables that begin with `WEIR_`, as they are now.
+/// The variables that begin with `WEIR_` or `OTEL_`, as they are now.
 ///
 /// A variable whose name or value is not Unicode is as it would be printed.
 pub fn variables() -> Vec<(String, String)> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let all = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
-    let mut ours: Vec<_> = all.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let is_ours = |name: &str| name.starts_with(PREFIX) || name.starts_with(STANDARD);
+    let mut ours: Vec<_> = all.filter(|(name, _)| is_ours(name)).collect();
     ours.sort();
     ours
 }
@@ -47,6 +48,8 @@ fn manager_of(variable: impl Fn(&str) -> Option<String>, this: u32) -> Option<Ma
 
 const PREFIX: &str = "WEIR_";
 const SEPARATOR: &str = "__";
+/// What the variables of OpenTelemetry begin with: [`super::traces`] reads them.
+const STANDARD: &str = "OTEL_";
 
 /// Variables that other programs of the project read.
 const RESERVED: [&str; 1] = ["WEIR_REPLICAS"];
@@ -67,7 +70,8 @@ impl Overrides {
         let mut found = Self::default();
         let mut strangers = Vec::new();
         for (name, value) in variables {
-            if RESERVED.contains(&name.as_str()) || is_service_link(name) {
+            let foreign = name.starts_with(STANDARD) || is_service_link(name);
+            if RESERVED.contains(&name.as_str()) || foreign {
                 continue;
             }
             match path_of(name, document) {

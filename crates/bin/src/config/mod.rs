@@ -15,6 +15,7 @@ pub mod secret;
 pub mod section;
 pub mod sections;
 pub mod tls;
+pub mod traces;
 pub mod units;
 pub mod upstream;
 pub mod values;
@@ -36,6 +37,7 @@ use self::section::{Key, Section};
 use self::sections::{
     Health, LimitsKeys, Logs, Metrics, Network, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
 };
+use self::traces::{TracesKeys, TracesPlan};
 use self::upstream::Upstream;
 use crate::runtime::Machine;
 
@@ -70,6 +72,7 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<Health>("health"),
     SectionInfo::of::<Logs>("logs"),
     SectionInfo::of::<Metrics>("metrics"),
+    SectionInfo::of::<TracesKeys>("traces"),
     SectionInfo::of::<Shutdown>("shutdown"),
 ];
 
@@ -109,6 +112,8 @@ pub struct Config {
     pub logs: Logs,
     /// Metrics.
     pub metrics: Metrics,
+    /// Traces.
+    pub traces: TracesPlan,
     /// The stages of a stop.
     pub shutdown: Shutdown,
     /// What works and is probably not meant, a line each.
@@ -142,7 +147,7 @@ pub struct Admission {
 /// What a configuration is read in: the environment and the machine. An argument, for tests.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// The `WEIR_` variables.
+    /// The `WEIR_` variables, and those of OpenTelemetry.
     pub variables: Vec<(String, String)>,
     /// Cores, memory and open files.
     pub machine: Machine,

@@ -17,6 +17,7 @@ use super::section::{Section, Table};
 use super::sections::{
     Health, LimitsKeys, Logs, Metrics, Network, Ops, Overload, RuntimeKeys, Shutdown, TimeoutsKeys,
 };
+use super::traces::TracesKeys;
 use super::upstream::Upstream;
 use super::values::Name;
 use super::{Admission, Config, LISTS, Runtime, SECTIONS, checks};
@@ -34,6 +35,7 @@ pub(super) struct Reading {
     health: Health,
     logs: Logs,
     metrics: Metrics,
+    traces: TracesKeys,
     shutdown: Shutdown,
     listeners: Vec<Option<Listener>>,
     routes: Vec<Option<Route>>,
@@ -41,6 +43,8 @@ pub(super) struct Reading {
     route_names: BTreeSet<Name>,
     upstream_names: BTreeSet<Name>,
     written: Written,
+    /// Those of OpenTelemetry.
+    variables: Vec<(String, String)>,
 }
 
 impl Reading {
@@ -78,7 +82,8 @@ impl Reading {
             }
         };
         let written = Written::of(&root);
-        let reading = Self::of(Table::new(String::new(), root, &faults), written);
+        let mut reading = Self::of(Table::new(String::new(), root, &faults), written);
+        reading.variables = variables.to_vec();
         Ok((reading, faults))
     }
 
@@ -97,6 +102,7 @@ impl Reading {
             health: once(&mut root, "health"),
             logs: once(&mut root, "logs"),
             metrics: once(&mut root, "metrics"),
+            traces: once(&mut root, "traces"),
             shutdown: once(&mut root, "shutdown"),
             route_names: checks::names(&routes),
             upstream_names: checks::names(&upstreams),
@@ -104,6 +110,7 @@ impl Reading {
             routes: routes.into_iter().map(Route::read).collect(),
             upstreams: upstreams.into_iter().map(Upstream::from_table).collect(),
             written,
+            variables: Vec::new(),
         };
         let sections = SECTIONS.iter().map(|section| section.name);
         root.finish_root(&sections.chain(LISTS).collect::<Vec<_>>());
@@ -116,6 +123,7 @@ impl Reading {
         let admission = self.admission(machine, faults);
         let runtime = self.runtime(machine);
         let memory_max = self.memory_max(machine);
+        let (traces, unusable) = self.traces.plan(&self.variables, faults);
 
         let listeners = self.listeners.into_iter().collect::<Option<Vec<_>>>()?;
         let routes = self.routes.into_iter().collect::<Option<Vec<_>>>()?;
@@ -136,11 +144,15 @@ impl Reading {
             "health": self.health.show(),
             "logs": self.logs.show(),
             "metrics": self.metrics.show(),
+            "traces": self.traces.show_with(&traces),
             "shutdown": self.shutdown.show(),
         });
+        let mut warnings =
+            checks::warnings(&listeners, &routes, &upstreams, &self.ops, &self.shutdown);
+        warnings.extend(unusable);
         Some(Config {
             source: name.to_owned(),
-            warnings: checks::warnings(&listeners, &routes, &upstreams, &self.ops, &self.shutdown),
+            warnings,
             runtime,
             limits: self.limits.limits(),
             admission,
@@ -155,6 +167,7 @@ impl Reading {
             health: self.health,
             logs: self.logs,
             metrics: self.metrics,
+            traces,
             shutdown: self.shutdown,
             shown,
             written: self.written,
@@ -176,6 +189,11 @@ impl Reading {
             }
         }
         for (i, route) in present(&self.routes) {
+            if route.keys.trace_field.is_some() && route.keys.trace_prefix.is_some() {
+                let paths = ["trace_prefix", "trace_field"].map(|key| format!("routes[{i}].{key}"));
+                let text = "a message carries its trace in one place";
+                faults.contradiction(&[&paths[0], &paths[1]], text);
+            }
             if let Some(upstream) = route.upstream() {
                 let path = format!("routes[{i}].upstream");
                 checks::reference(&path, upstream, "upstream", &self.upstream_names, faults);

@@ -33,6 +33,11 @@ section! {
         /// "echo": weir answers by itself. "discard": nothing. "upstream": a message becomes an
         /// HTTP request, and its answer is the reply.
         pub kind: KindName, like "echo";
+        /// The field of a JSON message that carries a traceparent, such as "traceparent".
+        pub trace_field: Option<Line> = "off";
+        /// The text before a traceparent at the begin of a message, such as "traceparent=". It is
+        /// taken off, up to the space behind it.
+        pub trace_prefix: Option<Line> = "off";
     }
 }
 

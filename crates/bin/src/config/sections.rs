@@ -219,7 +219,7 @@ section! {
         pub drain: Grace = "20s";
         /// What is left is closed at once.
         pub force: Grace = "5s";
-        /// Pools are closed, and logs written.
+        /// Pools are closed, spans sent, and logs written.
         pub flush: Grace = "5s";
         /// How long whoever kills weir waits after it asked: weir warns at its start when the
         /// stages do not fit. "off": nobody has said.

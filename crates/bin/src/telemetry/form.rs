@@ -24,10 +24,14 @@ pub enum Form {
 const KEYS: [&str; 4] = ["ts", "level", "target", "msg"];
 
 impl Form {
-    /// An event as a line, with its line feed.
-    pub(super) fn line(self, event: &Event<'_>) -> String {
+    /// An event as a line, with its line feed; `span` is the trace and span that it belongs to.
+    pub(super) fn line(self, event: &Event<'_>, span: Option<(u128, u64)>) -> String {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if let Some((trace_id, span_id)) = span {
+            fields.list.push(("trace_id", format!("{trace_id:032x}").into()));
+            fields.list.push(("span_id", format!("{span_id:016x}").into()));
+        }
         let metadata = event.metadata();
         self.assemble(&timestamp(), *metadata.level(), metadata.target(), &fields)
     }

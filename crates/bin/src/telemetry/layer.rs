@@ -4,11 +4,13 @@
 use std::error::Error;
 use std::fmt::{Debug, Write};
 
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use serde_json::Value as Json;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use weir_core::trace::current;
 
 use super::form::Form;
 use super::writer::LogQueue;
@@ -29,8 +31,27 @@ impl LogLayer {
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.queue.push(&self.form.line(event));
+        self.queue.push(&self.form.line(event, span_of(event)));
     }
+}
+
+/// The trace and the span that an event belongs to: a sampled message's, or one of weir itself.
+fn span_of(event: &Event<'_>) -> Option<(u128, u64)> {
+    // What OpenTelemetry logs of itself may come from inside its own context, which is borrowed.
+    if !event.metadata().target().starts_with("weir") {
+        return None;
+    }
+    current::ids().or_else(|| {
+        opentelemetry::Context::map_current(|context| {
+            let span = context.span();
+            let ids = span.span_context();
+            let as_numbers = |ids: &SpanContext| {
+                let (trace, span) = (ids.trace_id().to_bytes(), ids.span_id().to_bytes());
+                (u128::from_be_bytes(trace), u64::from_be_bytes(span))
+            };
+            ids.is_valid().then(|| as_numbers(ids))
+        })
+    })
 }
 
 /// The fields of an event.

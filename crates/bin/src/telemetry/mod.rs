@@ -1,23 +1,32 @@
-//! What weir says of itself while it runs: log lines, on their way through a bounded queue.
+//! What weir says of itself while it runs: log lines and spans, on their way through bounded queues.
 //! Metrics belong to those who count; the side port shows them.
 
 mod form;
 mod layer;
+mod traces;
 mod writer;
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use anyhow::Context;
+use opentelemetry::trace::TracerProvider;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use weir_core::clock;
+use weir_core::trace::{TraceSettings, Tracing};
 
 pub use self::form::Form;
 pub use self::layer::LogLayer;
+pub use self::traces::{TraceMetrics, Traces};
 pub use self::writer::{Flushed, LogQueue};
 use crate::config::sections::{LogFormat, Logs};
+use crate::config::traces::TracesPlan;
 
 /// The log of the process, from when it is made until the end.
 pub struct Telemetry {
@@ -27,14 +36,30 @@ pub struct Telemetry {
     pub filter: LogFilter,
     /// Lines that nobody will read, for `/metrics`.
     pub dropped: IntCounter,
+    /// The way of spans, when there is a collector. Flush it before the log.
+    pub traces: Option<Traces>,
+    /// What is counted of traces, for `/metrics`.
+    pub trace_metrics: TraceMetrics,
+}
+
+impl Telemetry {
+    /// What the engine asks which messages to trace.
+    pub fn tracing(&self, settings: &TraceSettings, seed: u64) -> Arc<Tracing> {
+        let tracing = match &self.traces {
+            Some(traces) => Tracing::new(Arc::new(traces.clone()), settings, seed, clock::now()),
+            None => Tracing::off(),
+        };
+        self.trace_metrics.watch_tracing(&tracing);
+        tracing
+    }
 }
 
 /// Begins to log to standard error, panics included.
 ///
 /// # Errors
 ///
-/// The writer's thread cannot be made, or something else logs already.
-pub fn init(logs: &Logs) -> anyhow::Result<Telemetry> {
+/// A thread cannot be made, the collector's address is none, or something else logs already.
+pub fn init(logs: &Logs, traces: &TracesPlan) -> anyhow::Result<Telemetry> {
     let form = Form::of(logs.format, io::stderr().is_terminal());
     let dropped = IntCounter::new(
         "weir_logs_dropped_total",
@@ -45,16 +70,34 @@ pub fn init(logs: &Logs) -> anyhow::Result<Telemetry> {
         .context("the thread that writes the log")?;
     let filter = EnvFilter::try_new(&*logs.filter).context("logs.filter")?;
     let (filter, handle) = reload::Layer::new(filter);
+    let trace_metrics = TraceMetrics::new().context("metrics of traces")?;
+    let wanted = traces.endpoint.is_some();
+    let traces = wanted.then(|| Traces::start(traces, &trace_metrics)).transpose()?;
+    // The filter is the log's alone, and the only thing that can be changed: spans stay.
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.provider().tracer("weir"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter_fn(is_own_span))
+    });
     tracing_subscriber::registry()
-        .with(filter)
-        .with(LogLayer::new(form, queue.clone()))
+        .with(LogLayer::new(form, queue.clone()).with_filter(filter))
+        .with(spans)
         .try_init()
         .context("the log")?;
     log_panics();
     let text = logs.filter.to_string();
     let filter =
         LogFilter { handle, texts: Mutex::new(Texts { now: text.clone(), configured: text }) };
-    Ok(Telemetry { queue, filter, dropped })
+    Ok(Telemetry { queue, filter, dropped, traces, trace_metrics })
+}
+
+/// Spans of weir itself: the exporter's own would be exported by it.
+fn is_own_span(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.target().starts_with("weir") && *metadata.level() <= Level::INFO
 }
 
 impl Form {

@@ -17,10 +17,13 @@ use tokio::time::Instant;
 use super::exchange::{Exchange, Upgrade};
 use super::post::Post;
 use super::refusal::{self, Refusal};
+use super::traced::Ended;
 use super::{CurrentSite, HttpPeer, HttpSite, PathKind, upgrade};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::context::RequestId;
+use crate::stage::Stage;
+use crate::trace::Trace;
 
 /// The header that request ids come and go in.
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,10 +67,20 @@ impl Answerer {
 
         // The body is taken first, whatever the answer, so that the connection can go on after it.
         // It is bounded in bytes by the gate and in time by the driver.
-        let Answered { path, mut response } = match body.collect().await {
-            Ok(body) => self.route(&head, body.to_bytes(), offers_upgrade, &id).await,
-            Err(_) => Answered { path: None, response: self.refused_body(&id) },
+        let (answered, trace, bytes) = match body.collect().await {
+            Ok(body) => {
+                let body = body.to_bytes();
+                let bytes = body.len();
+                let (trace, body) = self.begin_trace(&head, body, started);
+                if let Some(trace) = &trace {
+                    trace.stage(Stage::Frame, started, clock::now());
+                }
+                let trace_of = trace.as_ref();
+                (self.route(&head, body, offers_upgrade, &id, trace_of).await, trace, bytes)
+            }
+            Err(_) => (Answered { path: None, response: self.refused_body(&id) }, None, 0),
         };
+        let Answered { path, mut response } = answered;
 
         let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if self.peer.stop.is_leaving() && !upgraded {
@@ -81,8 +94,11 @@ impl Answerer {
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
-        let took = clock::now().saturating_duration_since(started);
-        self.site.metrics.responded(path, &head.method, response.status().as_u16(), took);
+        let (now, status) = (clock::now(), response.status().as_u16());
+        let ended = Ended { head: &head, path, id: &id, status, bytes };
+        let exemplar = trace.and_then(|trace| self.end_trace(&trace, now, &ended));
+        let took = now.saturating_duration_since(started);
+        self.site.metrics.responded(path, &head.method, status, took, exemplar);
         self.exchange.answered();
         response
     }
@@ -93,6 +109,7 @@ impl Answerer {
         body: Bytes,
         offers_upgrade: bool,
         id: &RequestId,
+        trace: Option<&Arc<Trace>>,
     ) -> Answered {
         let Some((path, kind)) = self.path(head) else {
             let response = self.error(StatusCode::NOT_FOUND, "no such path", id);
@@ -101,7 +118,7 @@ impl Answerer {
         let client = self.site.trust.client(self.peer.addr, &head.headers);
         let response = match (kind, &head.method) {
             (PathKind::Post, &Method::POST) => {
-                Post { answerer: self, path, head, body, id, client }.carry().await
+                Post { answerer: self, path, head, body, id, client, trace }.carry().await
             }
             (PathKind::Post, _) => self.not_allowed("POST", id),
             (PathKind::WebSocket { origins }, &Method::GET) => {
@@ -109,7 +126,7 @@ impl Answerer {
                     true => upgrade::check(head, origins),
                     false => Err(upgrade::Fault::NotOffered),
                 };
-                self.upgrade(path, checked, id, client)
+                self.upgrade(path, checked, id, client, trace)
             }
             (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
         };
@@ -123,11 +140,14 @@ impl Answerer {
         checked: Result<String, upgrade::Fault>,
         id: &RequestId,
         client: SocketAddr,
+        trace: Option<&Arc<Trace>>,
     ) -> Response<Full<Bytes>> {
         match checked {
             Ok(accept) => match self.readmit(client) {
                 Ok(()) => {
-                    self.exchange.accept(Upgrade { path, request_id: id.clone(), client });
+                    let handshake = trace.and_then(|trace| trace.context().cloned());
+                    let request_id = id.clone();
+                    self.exchange.accept(Upgrade { path, request_id, client, handshake });
                     upgrade::switching_protocols(&accept)
                 }
                 Err(refusal) => {
@@ -156,7 +176,7 @@ impl Answerer {
     }
 
     /// The path that this request is for. Exact, and a query is no part of it.
-    fn path(&self, head: &request::Parts) -> Option<(usize, &PathKind)> {
+    pub(super) fn path(&self, head: &request::Parts) -> Option<(usize, &PathKind)> {
         let mut paths = self.site.paths.iter();
         let at = paths.position(|path| path.path == head.uri.path())?;
         Some((at, &self.site.paths[at].kind))

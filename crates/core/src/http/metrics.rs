@@ -5,16 +5,30 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::Method;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-};
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use crate::metrics::{Exemplar, ExemplarRow, Histograms, Scale, SharedHistogram};
 
 /// The route of a request that matched no path.
 const ROUTE_NONE: &str = "none";
 
-/// Bounds in seconds: an echo takes tens of microseconds, an upstream up to its timeout.
-const BUCKETS: [f64; 14] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+/// 0.1 ms to 10 s: an echo takes tens of microseconds, an upstream up to its timeout.
+const SCALE: Scale = Scale::Steps(&[
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    10_000_000_000,
+]);
 
 /// Every status that weir refuses with before a route has seen the request.
 const REFUSALS: [u16; 8] = [400, 403, 404, 405, 408, 413, 426, 431];
@@ -34,7 +48,7 @@ const STATUSES: [&str; 32] = [
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     /// weir_http_request_duration_seconds
-    durations: HistogramVec,
+    durations: Histograms,
     /// weir_http_refused_total
     refused: IntCounterVec,
 }
@@ -45,13 +59,11 @@ impl HttpMetrics {
     /// # Errors
     /// When the registry has metrics of these names already.
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let durations = HistogramVec::new(
-            HistogramOpts::new(
-                "weir_http_request_duration_seconds",
-                "Time from the end of a request's head to its response being ready to write.",
-            )
-            .buckets(BUCKETS.to_vec()),
+        let durations = Histograms::new(
+            "weir_http_request_duration_seconds",
+            "Time from the end of a request's head to its response being ready to write.",
             &["listener", "route", "method", "status"],
+            SCALE,
         )?;
         let refused = IntCounterVec::new(
             Opts::new(
@@ -63,6 +75,11 @@ impl HttpMetrics {
         registry.register(Box::new(durations.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         Ok(Self { durations, refused })
+    }
+
+    /// The exemplars of requests that were sampled.
+    pub fn exemplars(&self) -> Vec<ExemplarRow> {
+        self.durations.exemplars()
     }
 
     /// The handles of one listener, with every refusal at zero, and for each of its paths the
@@ -87,11 +104,11 @@ impl HttpMetrics {
 
 /// One route's histograms by method and status. But for the usual answer they are resolved when
 /// first used: most of the combinations never happen.
-struct Durations([OnceLock<Histogram>; METHODS.len() * STATUSES.len()]);
+struct Durations([OnceLock<SharedHistogram>; METHODS.len() * STATUSES.len()]);
 
 /// The handles of one listener.
 pub(super) struct SiteMetrics {
-    durations: HistogramVec,
+    durations: Histograms,
     listener: String,
     routes: Vec<String>,
     /// By path, and behind them the one for no path.
@@ -107,17 +124,22 @@ impl SiteMetrics {
         method: &Method,
         status: u16,
         took: Duration,
+        exemplar: Option<Exemplar>,
     ) {
-        self.duration(path, method, status).observe(took.as_secs_f64());
+        let duration = self.duration(path, method, status);
+        duration.observe_shared(took);
+        if let Some(exemplar) = exemplar {
+            duration.show(exemplar);
+        }
     }
 
-    fn duration(&self, path: Option<usize>, method: &Method, status: u16) -> &Histogram {
+    fn duration(&self, path: Option<usize>, method: &Method, status: u16) -> &SharedHistogram {
         let route = path.unwrap_or(self.routes.len());
         let (method, status) = (index_of_method(method), index_of_status(status));
         self.handles[route].0[method * STATUSES.len() + status].get_or_init(|| {
             let route = self.routes.get(route).map_or(ROUTE_NONE, String::as_str);
             let labels = [&self.listener, route, METHODS[method], STATUSES[status]];
-            self.durations.with_label_values(&labels)
+            self.durations.with(&labels)
         })
     }
 
@@ -175,7 +197,7 @@ mod tests {
         let site = site(&registry);
         for n in 0..900 {
             let method = Method::from_bytes(format!("M{n}").as_bytes()).unwrap();
-            site.responded(Some(0), &method, 100 + n, Duration::ZERO);
+            site.responded(Some(0), &method, 100 + n, Duration::ZERO, None);
         }
         let families = registry.gather();
         let series = families.iter().find(|f| f.name().contains("duration")).unwrap();

@@ -15,10 +15,12 @@ mod origin;
 mod post;
 mod refusal;
 mod serve;
+mod traced;
 mod upgrade;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -34,6 +36,7 @@ use crate::limits::{Limits, Timeouts};
 use crate::pressure::{Pressure, PressureCell};
 use crate::service::Service;
 use crate::tls::TlsInfo;
+use crate::trace::{TraceContext, Tracing};
 
 pub use forwarded::{ForwardedHeader, Trust};
 pub use metrics::HttpMetrics;
@@ -82,6 +85,7 @@ pub struct HttpSite {
     pub(super) trust: Arc<Trust>,
     metrics: SiteMetrics,
     pub(super) listener: String,
+    pub(super) tracing: Arc<Tracing>,
 }
 
 impl HttpSite {
@@ -98,7 +102,15 @@ impl HttpSite {
             (path.service.route().to_owned(), method, status)
         });
         let metrics = metrics.site(&listener, usual.collect());
-        Self { paths, limits, timeouts, trust: Arc::default(), metrics, listener }
+        Self {
+            paths,
+            limits,
+            timeouts,
+            trust: Arc::default(),
+            metrics,
+            listener,
+            tracing: Tracing::off(),
+        }
     }
 
     /// Believes these proxies about whom a request is from; without it nobody is.
@@ -106,6 +118,12 @@ impl HttpSite {
     pub fn trusting(mut self, trust: Arc<Trust>) -> Self {
         self.trust = trust;
         self
+    }
+
+    /// Traces the requests that are sampled.
+    #[must_use]
+    pub fn traced(self, tracing: &Arc<Tracing>) -> Self {
+        Self { tracing: Arc::clone(tracing), ..self }
     }
 
     /// The paths, in the order that [`HttpEnd::Upgraded`] and [`HttpTraffic`] name them by.
@@ -146,8 +164,8 @@ pub trait HttpTraffic: Send + Sync {
     fn message_received(&self, path: usize);
     /// The reply to a message of this path became a response.
     fn message_sent(&self, path: usize);
-    /// A message has its response, be it a reply, none (204) or an error.
-    fn message_answered(&self);
+    /// A message of this path has its response, be it a reply, none (204) or an error.
+    fn message_answered(&self, path: usize, took: Duration);
 }
 
 /// How the connections of HTTP are told to stop.
@@ -215,6 +233,8 @@ pub enum HttpEnd<S> {
         request_id: RequestId,
         /// Whose it is: the peer, or whom a trusted proxy names.
         client: SocketAddr,
+        /// The handshake's span, when it was sampled.
+        handshake: Option<TraceContext>,
     },
     /// The socket is closed.
     Closed {

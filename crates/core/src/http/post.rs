@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -16,6 +17,8 @@ use crate::context::RequestId;
 use crate::service::{
     Action, Actions, AskFuture, Carrier, Message, MessageKind, Opening, Session, Ticket,
 };
+use crate::stage::Stage;
+use crate::trace::Trace;
 
 /// A POST on a path that takes it, with its whole body.
 pub(super) struct Post<'a> {
@@ -26,6 +29,7 @@ pub(super) struct Post<'a> {
     pub(super) id: &'a RequestId,
     /// Whose it is: the peer, or whom a trusted proxy names.
     pub(super) client: SocketAddr,
+    pub(super) trace: Option<&'a Arc<Trace>>,
 }
 
 /// The code of a session or of its service panicked.
@@ -46,8 +50,10 @@ impl Post<'_> {
         if kind == MessageKind::Text && simdutf8::basic::from_utf8(&self.body).is_err() {
             return self.answerer.error(StatusCode::BAD_REQUEST, "invalid utf-8", self.id);
         }
+        let begun = clock::now();
         let conversed = self.converse(kind).await;
-        self.answerer.peer.traffic.message_answered();
+        let took = clock::now().saturating_duration_since(begun);
+        self.answerer.peer.traffic.message_answered(self.path, took);
         match conversed {
             Ok(carried) => self.respond(carried),
             Err(Panicked) => {
@@ -59,19 +65,39 @@ impl Post<'_> {
     /// Tells the session of the message, and of every answer that it asks for.
     async fn converse(&self, kind: MessageKind) -> Result<Carried, Panicked> {
         let peer = &self.answerer.peer;
-        let mut actions = Actions::default();
+        let mut actions = Actions::traced(&self.answerer.site.tracing);
         let mut session = guard(|| self.open())?;
         peer.traffic.message_received(self.path);
+        actions.begin_trace(self.trace.cloned());
+        let begun = clock::now();
         guard(|| {
             let message = Message { payload: &self.body, kind };
-            session.on_message(message, self.id, clock::now(), &mut actions);
+            self.within(|| session.on_message(message, self.id, begun, &mut actions));
         })?;
+        if let Some(trace) = self.trace {
+            trace.stage(Stage::Decode, begun, clock::now());
+        }
         let mut carried = Carried::default();
         loop {
             carried.take(&mut actions);
             let Some((ticket, ask)) = carried.ask.take() else { return Ok(carried) };
             let answer = peer.asks.spawn(ask).await;
-            guard(|| session.on_answer(ticket, answer, self.id, clock::now(), &mut actions))?;
+            if let (Some(trace), Err(error)) = (self.trace, &answer) {
+                trace.fail(error.as_str());
+            }
+            actions.begin_trace(self.trace.cloned());
+            guard(|| {
+                let now = clock::now();
+                self.within(|| session.on_answer(ticket, answer, self.id, now, &mut actions));
+            })?;
+        }
+    }
+
+    /// Runs code of the session so that what it logs names the trace.
+    fn within(&self, run: impl FnOnce()) {
+        match self.trace {
+            Some(trace) => trace.within(run),
+            None => run(),
         }
     }
 

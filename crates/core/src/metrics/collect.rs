@@ -4,16 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram as HistogramProto, LabelPair, Metric, MetricFamily,
-    MetricType,
-};
+use prometheus::proto::{MetricFamily, MetricType};
 
-use super::cell::{BUCKETS, Cell, Histogram, HistogramTotal};
+use super::cell::Cell;
+use super::families::{counter, family, push_counter, push_gauge, push_histogram};
+use super::histogram::{ExemplarRow, HistogramTotal};
 use super::{AcceptErrorKind, CoreMetrics, MessageRefusal, SiteCells};
 use crate::admission::Refusal;
 use crate::close::CloseReason;
 use crate::stage::Stage;
+
+/// The durations of messages.
+const MESSAGE_SECONDS: &str = "weir_message_seconds";
+/// The durations of stages.
+const STAGE_SECONDS: &str = "weir_stage_seconds";
 
 impl CoreMetrics {
     fn families(&self) -> Vec<MetricFamily> {
@@ -126,20 +130,20 @@ impl CoreMetrics {
     }
 
     fn times(&self) -> Vec<MetricFamily> {
+        let mut messages = family(
+            MESSAGE_SECONDS,
+            "Time from reading a message until its reply is with the socket or the outbox. \
+             A batch's value counts once for each of its messages.",
+            MetricType::HISTOGRAM,
+        );
+        self.each_message(|labels, total| push_histogram(&mut messages, labels, total));
         let mut stages = family(
-            "weir_stage_seconds",
+            STAGE_SECONDS,
             "Time that messages (or connections: accept, handshake) spend in each stage. \
              A batch's value counts once for each of its messages; decode is a sample.",
             MetricType::HISTOGRAM,
         );
-        for stage in Stage::ALL {
-            let mut total = HistogramTotal::default();
-            self.shared_stages[stage as usize].add_to(&mut total);
-            for worker in &self.workers {
-                worker.stages[stage as usize].add_to(&mut total);
-            }
-            push_histogram(&mut stages, &[("stage", stage.as_str())], &total);
-        }
+        self.each_stage(|labels, total| push_histogram(&mut stages, labels, total));
         let mut lag = family(
             "weir_loop_lag_seconds",
             "How late the worker's probe timer ran: what an event waits for its loop.",
@@ -152,15 +156,39 @@ impl CoreMetrics {
         );
         for (index, worker) in self.workers.iter().enumerate() {
             let label = index.to_string();
-            let one = |family: &mut MetricFamily, histogram: &Histogram| {
-                let mut total = HistogramTotal::default();
-                histogram.add_to(&mut total);
-                push_histogram(family, &[("worker", &label)], &total);
-            };
-            one(&mut lag, &worker.lag);
-            one(&mut turn, &worker.turn);
+            push_histogram(&mut lag, &[("worker", &label)], &worker.lag.total());
+            push_histogram(&mut turn, &[("worker", &label)], &worker.turn.total());
         }
-        vec![stages, lag, turn]
+        vec![messages, stages, lag, turn]
+    }
+
+    /// Each series of the durations of messages. HTTP itself, which has no route, has none.
+    fn each_message(&self, mut tell: impl FnMut(&[(&str, &str)], &HistogramTotal)) {
+        for (index, site) in self.sites.iter().enumerate().filter(|(_, s)| !s.route.is_empty()) {
+            let all = self.workers.iter().map(|worker| &worker.sites[index].durations);
+            let labels = [("listener", &*site.listener), ("route", &*site.route)];
+            tell(&labels, &HistogramTotal::of(all));
+        }
+    }
+
+    fn each_stage(&self, mut tell: impl FnMut(&[(&str, &str)], &HistogramTotal)) {
+        for stage in Stage::ALL {
+            let workers = self.workers.iter().map(|worker| &worker.stages[stage as usize]);
+            let all = workers.chain([&self.shared_stages[stage as usize]]);
+            tell(&[("stage", stage.as_str())], &HistogramTotal::of(all));
+        }
+    }
+
+    /// The exemplars of this catalogue: sampled messages and their stages.
+    pub fn exemplars(&self) -> Vec<ExemplarRow> {
+        let mut rows = Vec::new();
+        self.each_message(|labels, total| {
+            rows.extend(ExemplarRow::of(MESSAGE_SECONDS, labels, total));
+        });
+        self.each_stage(|labels, total| {
+            rows.extend(ExemplarRow::of(STAGE_SECONDS, labels, total));
+        });
+        rows
     }
 }
 
@@ -191,61 +219,4 @@ impl Collector for CoreCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         self.metrics.families()
     }
-}
-
-fn family(name: &str, help: &str, kind: MetricType) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family
-}
-
-fn counter(name: &str, help: &str) -> MetricFamily {
-    family(name, help, MetricType::COUNTER)
-}
-
-fn metric(labels: &[(&str, &str)]) -> Metric {
-    let pair = |&(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    };
-    Metric::from_label(labels.iter().map(pair).collect())
-}
-
-fn push_counter(family: &mut MetricFamily, labels: &[(&str, &str)], value: u64) {
-    let mut metric = metric(labels);
-    let mut counter = Counter::default();
-    counter.set_value(value as f64);
-    metric.set_counter(counter);
-    family.mut_metric().push(metric);
-}
-
-fn push_gauge(family: &mut MetricFamily, labels: &[(&str, &str)], value: f64) {
-    let mut metric = metric(labels);
-    let mut gauge = Gauge::default();
-    gauge.set_value(value);
-    metric.set_gauge(gauge);
-    family.mut_metric().push(metric);
-}
-
-fn push_histogram(family: &mut MetricFamily, labels: &[(&str, &str)], total: &HistogramTotal) {
-    let mut cumulative = 0;
-    let mut buckets = Vec::with_capacity(BUCKETS);
-    for (power, count) in total.counts.iter().take(BUCKETS).enumerate() {
-        cumulative += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound((1_u64 << power) as f64 / 1e6);
-        bucket.set_cumulative_count(cumulative);
-        buckets.push(bucket);
-    }
-    let mut proto = HistogramProto::default();
-    proto.set_bucket(buckets);
-    proto.set_sample_count(cumulative + total.counts[BUCKETS]);
-    proto.set_sample_sum(total.sum_nanos as f64 / 1e9);
-    let mut metric = metric(labels);
-    metric.set_histogram(proto);
-    family.mut_metric().push(metric);
 }

@@ -5,12 +5,16 @@
 
 mod cell;
 mod collect;
+mod families;
+mod histogram;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use cell::{Cell, Histogram};
+pub(crate) use cell::Cell;
 pub use collect::CoreCollector;
+pub use families::Histograms;
+pub use histogram::{Exemplar, ExemplarRow, Histogram, Scale, SharedHistogram};
 
 use crate::admission::Refusal;
 use crate::clock;
@@ -91,6 +95,8 @@ pub(crate) struct SiteCells {
     pub(crate) bytes_received: Cell,
     pub(crate) bytes_sent: Cell,
     pub(crate) refused: [Cell; MessageRefusal::ALL.len()],
+    /// From reading a message until its reply is with the socket or the outbox.
+    pub(crate) durations: Histogram,
 }
 
 /// Everything one worker counts; only its thread writes.
@@ -301,5 +307,10 @@ impl Stopwatch {
         let took = now.saturating_duration_since(*last);
         *last = now;
         Some(took)
+    }
+
+    /// Whether stages are timed.
+    pub(crate) fn is_on(&self) -> bool {
+        self.last.is_some()
     }
 }

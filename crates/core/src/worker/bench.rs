@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::asks::AskSpawner;
 use super::table::Key;
 use crate::clock::Tick;
-use crate::connection::{Lent, READ_BYTES_MAX};
+use crate::connection::{Handshakes, Lent, READ_BYTES_MAX};
 use crate::metrics::{Stopwatch, WorkerCells};
 use crate::service::Actions;
 use crate::site::Site;
+use crate::trace::{Sampler, Tracing};
 
 /// One batch in so many is timed in detail.
 const SAMPLE: u32 = 16;
@@ -22,6 +23,8 @@ pub(crate) struct Bench {
     actions: Actions,
     scratch: Box<[u8]>,
     watch: Stopwatch,
+    sampler: Sampler,
+    pub(crate) handshakes: Handshakes,
     stages: bool,
     batches: u32,
     origin: Instant,
@@ -44,12 +47,21 @@ impl Bench {
             actions: Actions::default(),
             scratch: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             watch: Stopwatch::start(now, stages),
+            sampler: Sampler::new(Tracing::off()),
+            handshakes: Handshakes::new(),
             stages,
             batches: 0,
             origin: now,
             now,
             tick: Tick::default(),
         }
+    }
+
+    /// Traces the messages that are sampled.
+    pub(crate) fn traced(mut self, tracing: &Arc<Tracing>) -> Self {
+        self.actions = Actions::traced(tracing);
+        self.sampler = Sampler::new(Arc::clone(tracing));
+        self
     }
 
     /// A turn begins: `now` is its time for everything but stages.
@@ -83,6 +95,7 @@ impl Bench {
         }
         self.actions.out.clear();
         self.actions.out_messages = 0;
+        self.actions.out_traces.clear();
         self.batches = self.batches.wrapping_add(1);
         let site = &self.sites[usize::from(site)];
         Lent {
@@ -97,6 +110,8 @@ impl Bench {
             tick: self.tick,
             sample: self.stages && self.batches.is_multiple_of(SAMPLE),
             watch: &mut self.watch,
+            sampler: &mut self.sampler,
+            handshakes: &self.handshakes,
             may_linger,
         }
     }

@@ -256,7 +256,10 @@ impl<P: Poll> Worker<P> {
         }
     }
 
-    fn open(&mut self, new: NewConnection<P::Socket>) {
+    fn open(&mut self, mut new: NewConnection<P::Socket>) {
+        if let Some(handshake) = new.handshake.take() {
+            self.bench.handshakes.insert(new.id, handshake);
+        }
         let took = self.bench.now().saturating_duration_since(new.accepted);
         self.bench.cells.stages[Stage::Handshake as usize].observe(took, 1);
         let tick = self.bench.tick();
@@ -457,6 +460,7 @@ impl<P: Poll> Worker<P> {
 
     fn remove(&mut self, key: Key, reason: CloseReason) {
         let Some(mut connection) = self.table.remove(key) else { return };
+        self.bench.handshakes.remove(&connection.id);
         self.poll.deregister(connection.socket_mut(), key.raw());
         if connection.phase == Phase::Lingering {
             self.lingering = self.lingering.saturating_sub(1);

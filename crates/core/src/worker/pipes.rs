@@ -142,6 +142,7 @@ impl PipeEngine {
             request_id,
             accepted: now,
             tls: None,
+            handshake: None,
         };
         let hand = self.hands.iter().min_by_key(|hand| hand.load.load(Ordering::Relaxed));
         if let Some(hand) = hand {

@@ -146,6 +146,7 @@ impl World {
             request_id: RequestId::Message { conn: id, seq: 0 },
             accepted: self.now,
             tls: None,
+            handshake: None,
         };
         assert!(self.opens.try_send(new).is_ok());
         peer

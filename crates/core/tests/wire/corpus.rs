@@ -40,6 +40,11 @@ fn the_saved_requests_hold() {
 }
 
 #[test]
+fn the_saved_trace_contexts_hold() {
+    replay("traceparent", fuzz::traceparent);
+}
+
+#[test]
 fn the_saved_scripts_hold() {
     replay("session_script", fuzz::session_script);
 }
@@ -91,6 +96,13 @@ proptest! {
     #[test]
     fn any_bytes_hold_as_frames(data in bytes()) {
         fuzz::websocket(&data);
+    }
+
+    #[test]
+    fn any_text_holds_as_a_trace_context(
+        text in "[0f]{2}-[0-9a-f]{31,32}-[0-9a-f]{16}-[0-9a-g]{2}(-[a-z]{0,8})?(\n[a-c=, \r]{0,20})?"
+    ) {
+        fuzz::traceparent(text.as_bytes());
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(crate) fn start_with(change: impl FnOnce(&mut OpsOptions, &mut OpsState)) ->
     let mut options = OpsOptions::new(([127, 0, 0, 1], 0).into());
     let mut state = OpsState {
         registry: Registry::new(),
+        exemplars: Arc::new(Vec::new),
         health: health.clone(),
         connections: Arc::new(View { delay: Duration::ZERO }),
         config: Arc::new(|| json!({ "ops": { "token": "[redacted]" } })),

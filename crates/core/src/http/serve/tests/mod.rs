@@ -100,7 +100,8 @@ impl HttpTraffic for Tally {
         assert_eq!(path, 1);
         self.sent.fetch_add(1, Relaxed);
     }
-    fn message_answered(&self) {
+    fn message_answered(&self, path: usize, _: Duration) {
+        assert_eq!(path, 1);
         self.answered.fetch_add(1, Relaxed);
     }
 }
