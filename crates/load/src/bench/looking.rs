@@ -1,5 +1,5 @@
-//! `weir-load bench looking`: what it costs that weir can be looked at. The same binary with stages
-//! and logs on and off in turn, and the side port's answers while the event loop is saturated.
+//! `weir-load bench looking`: what it costs that weir can be looked at. The same binary with stages,
+//! logs and traces on and off in turn, and the side port's answers while the event loop is saturated.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::client::{self, Cell, Run};
+use super::collector::Collector;
 use super::peers::{Peer, WEIR_OPS};
 use super::server::Server;
 use super::summary::{Spread, Target, table};
@@ -17,7 +18,7 @@ use crate::clock;
 use crate::wire::Wire;
 
 const ROUNDS: u32 = 5;
-/// weir with stages and logs on may cost this multiple of weir with both off.
+/// weir with stages, logs and traces on may cost this multiple of weir with both off.
 const COST_MAX: f64 = 1.05;
 const ANSWER_MS_MAX: f64 = 50.0;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,16 +38,19 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     println!("# What it costs to look\n");
     println!("{}; 128-byte messages; rounds of on, off, on again: {rounds}.", machine());
     println!("Server processor time a message in µs, median [least, most].");
+    println!("On: stages, logs, and every message offered to a live collector, up to the ceiling.");
     println!("`on / off` and `on / on` are of runs next to each other; the second is the noise.\n");
+    let collector = Collector::start()?;
     let (mut all, mut rows, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     for wire in [Wire::Lines, Wire::Ws] {
         for cell in settings.cells(wire) {
-            let runs = rounds_of(settings, cell, rounds)?;
+            let runs = rounds_of(settings, cell, rounds, collector.address)?;
             rows.push(row(cell, &runs));
             targets.extend(target(cell, &runs));
             all.extend(runs.into_iter().flatten());
         }
     }
+    ensure!(collector.batches() > 0, "the collector was sent nothing: this measured no traces");
     let head = ["wire", "connections", "depth", "on", "off", "on / off", "on / on"];
     println!("{}", table(&head.map(String::from), &rows));
     targets.extend(side_port(settings)?);
@@ -55,8 +59,19 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
 }
 
 /// On, off, on again.
-fn rounds_of(settings: &Settings, cell: Cell, rounds: u32) -> Result<Vec<[Run; 3]>> {
-    let on = Peer::weir(settings, cell.wire).with("weir on", &[]);
+fn rounds_of(
+    settings: &Settings,
+    cell: Cell,
+    rounds: u32,
+    collector: SocketAddr,
+) -> Result<Vec<[Run; 3]>> {
+    let endpoint = format!("http://{collector}");
+    let traced = [
+        ("WEIR_TRACES__ENDPOINT", endpoint.as_str()),
+        ("WEIR_TRACES__PROTOCOL", "http"),
+        ("WEIR_TRACES__RATIO", "1"),
+    ];
+    let on = Peer::weir(settings, cell.wire).with("weir on", &traced);
     let off = Peer::weir(settings, cell.wire).with("weir off", &OFF);
     let run = |peer| client::run(settings, peer, cell);
     (0..rounds).map(|_| Ok([run(&on)?, run(&off)?, run(&on)?])).collect()

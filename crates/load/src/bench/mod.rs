@@ -2,6 +2,7 @@
 //! generator's other commands as processes and does the arithmetic; it generates no load itself.
 
 mod client;
+mod collector;
 mod looking;
 mod peers;
 mod scale;
