@@ -358,6 +358,37 @@ async fn what_fails_is_traced_afterwards_and_its_log_lines_name_a_sampled_trace(
 }
 
 #[tokio::test]
+async fn a_message_whose_peer_has_gone_ends_with_its_connection() {
+    let collector = Collector::start(Manner::Grpc).await;
+    let upstream = Upstream::start(Duration::from_secs(30)).await;
+    let gateway = Gateway::start()
+        .section("traces", &collector.keys())
+        .answered_by(upstream.address(), "")
+        .await;
+    let mut client = WebSocket::join(&gateway).await;
+    client.say("an order").await;
+    wait::eventually("the upstream to be asked", async || upstream.received().pop()).await;
+    client.into_peer().reset();
+    let message = collector.span("process main").await;
+    assert!(message.failed);
+    assert_eq!(message.attribute("error.type"), "peer_reset");
+}
+
+#[tokio::test]
+async fn sampling_is_reloaded() {
+    let collector = Collector::start(Manner::Grpc).await;
+    let keys = collector.keys().replace("ratio = 1.0", "ratio = 0");
+    let gateway = Gateway::start().section("traces", &keys).await;
+    let address = gateway.address("http");
+    http::post(address, "/echo", b"before").await;
+    gateway.reload(|toml| toml.replace("ratio = 0", "ratio = 1.0")).await;
+    http::post(address, "/echo", b"after").await;
+    let request = collector.span("POST /echo").await;
+    assert_eq!(request.attribute("http.request.body.size"), "5");
+    assert_eq!(collector.spans().iter().filter(|span| span.kind == "Server").count(), 1);
+}
+
+#[tokio::test]
 async fn a_slow_message_is_traced_afterwards_with_the_stage_that_held_it_back() {
     let collector = Collector::start(Manner::Grpc).await;
     let upstream = Upstream::start(Duration::from_millis(300)).await;

@@ -820,6 +820,16 @@ impl<S: Transport> Connection<S> {
         }
     }
 
+    /// Ends the traces of messages whose replies will not be written, for `reason`.
+    pub(crate) fn abandon_traces(&mut self, reason: CloseReason, lent: &Lent<'_>) {
+        let owed = self.replies.as_mut().map(|replies| replies.take_traces()).unwrap_or_default();
+        let waiting = self.outbox.as_mut().map(|outbox| outbox.take_traces(usize::MAX));
+        for trace in owed.into_iter().chain(waiting.unwrap_or_default()) {
+            trace.fail(reason.as_str());
+            self.trace_ends(&trace, lent.now, lent);
+        }
+    }
+
     /// Hands a trace over, and shows it at the histograms it counts in.
     fn trace_ends(&self, trace: &Trace, now: Instant, lent: &Lent<'_>) {
         let stages = trace.stages();

@@ -65,6 +65,11 @@ impl Replies {
         slot.message.trace.as_ref()
     }
 
+    /// Takes out the traces of all messages: their replies will not leave.
+    pub(crate) fn take_traces(&mut self) -> Vec<Arc<Trace>> {
+        self.slots.iter_mut().filter_map(|slot| slot.message.trace.take()).collect()
+    }
+
     /// Fills the slot that waits for `ticket`.
     pub(crate) fn fill(&mut self, ticket: Ticket, bytes: Vec<u8>, messages: u32) {
         self.replace(ticket, State::Ready { bytes, messages });

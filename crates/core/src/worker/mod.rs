@@ -29,7 +29,7 @@ use self::table::{Key, Table};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, NewConnection, Phase};
-use crate::ends::{Ended, Ends};
+use crate::ends::{Ended, Ends, Owed};
 use crate::poll::{Event, Poll};
 use crate::site::Site;
 use crate::stage::Stage;
@@ -460,18 +460,22 @@ impl<P: Poll> Worker<P> {
 
     fn remove(&mut self, key: Key, reason: CloseReason) {
         let Some(mut connection) = self.table.remove(key) else { return };
-        self.bench.handshakes.remove(&connection.id);
         self.poll.deregister(connection.socket_mut(), key.raw());
         if connection.phase == Phase::Lingering {
             self.lingering = self.lingering.saturating_sub(1);
         }
-        let site = &self.bench.sites[usize::from(connection.site)];
         // What was decided first is the reason, unless replies were lost to a limit afterwards.
         let reason = match (connection.ending(), reason) {
             (_, CloseReason::Forced | CloseReason::WriteTimeout | CloseReason::SlowConsumer)
             | (None, _) => reason,
             (Some(first), _) => first,
         };
+        if connection.owed() != Owed::Nothing {
+            let lent = self.bench.lend(key, connection.site, false);
+            connection.abandon_traces(reason, &lent);
+        }
+        self.bench.handshakes.remove(&connection.id);
+        let site = &self.bench.sites[usize::from(connection.site)];
         if reason == CloseReason::Forced {
             self.ends.count_lost(connection.owed());
         }
