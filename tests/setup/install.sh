@@ -12,6 +12,7 @@ nc          netcat-openbsd
 logger      bsdutils
 promtool    prometheus
 haproxy     haproxy
+sslscan     sslscan
 kubectl     kubernetes-client
 systemd-analyze systemd
 chromium    chromium

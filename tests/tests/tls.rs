@@ -290,3 +290,131 @@ async fn a_drain_over_tls_says_goodbye_and_the_end() {
     drop(peer);
     assert_eq!(gateway.exit_code().await, 0);
 }
+
+#[tokio::test]
+async fn new_files_are_used_and_open_connections_stay() {
+    let pki = Pki::new();
+    let identity = pki.issue("weir", &["weir.example"]);
+    let gateway = Gateway::start().listener("lines", &identity.listener("")).await;
+    let address = gateway.address("lines");
+    let client = TlsClient::trusting(&pki);
+    let mut open = Vec::new();
+    for _ in 0..50 {
+        open.push(client.connect(address, "weir.example").await.expect("TLS"));
+    }
+    let first = open[0].certificate();
+    let reloads = |metrics: &Metrics, result| {
+        let labels = [("listener", "lines"), ("result", result)];
+        metrics.count("weir_tls_reloads_total", &labels)
+    };
+
+    // Half of it: a certificate without its key changes nothing.
+    let key = std::fs::read(&identity.key).expect("readable");
+    let new = pki.issue("new", &["weir.example"]);
+    std::fs::copy(&new.certificate, &identity.certificate).expect("writable");
+    assert_eq!(std::fs::read(&identity.key).expect("readable"), key);
+    gateway.wait_for("the fault", |metrics| reloads(metrics, "error") == 1).await;
+    let peer = TlsClient::trusting(&pki).connect(address, "weir.example").await.expect("TLS");
+    assert_eq!(peer.certificate(), first, "the last good one stays");
+
+    std::fs::copy(&new.key, &identity.key).expect("writable");
+    gateway.wait_for("the reload", |metrics| reloads(metrics, "ok") == 1).await;
+    let peer = TlsClient::trusting(&pki).connect(address, "weir.example").await.expect("TLS");
+    assert_ne!(peer.certificate(), first);
+    for peer in &mut open {
+        peer.say("still here").await;
+        assert_eq!(peer.hear().await, "still here");
+    }
+}
+
+#[tokio::test]
+async fn the_swapped_link_of_a_kubernetes_volume_is_seen() {
+    let pki = Pki::new();
+    let volume = |name: &str| {
+        let identity = pki.issue(name, &["weir.example"]);
+        let folder = pki.folder().join(format!("..{name}"));
+        std::fs::create_dir(&folder).expect("writable");
+        std::fs::rename(identity.certificate, folder.join("tls.crt")).expect("writable");
+        std::fs::rename(identity.key, folder.join("tls.key")).expect("writable");
+    };
+    let link = |to: &str, name: &str| {
+        std::os::unix::fs::symlink(to, pki.folder().join(name)).expect("writable");
+    };
+    volume("one");
+    link("..one", "..data");
+    link("..data/tls.crt", "tls.crt");
+    link("..data/tls.key", "tls.key");
+    let identity = weir_tests::pki::Identity {
+        certificate: pki.folder().join("tls.crt"),
+        key: pki.folder().join("tls.key"),
+    };
+    let gateway = Gateway::start().listener("lines", &identity.listener("")).await;
+    let address = gateway.address("lines");
+    let shown = async || {
+        let peer = TlsClient::trusting(&pki).connect(address, "weir.example").await;
+        peer.expect("TLS").certificate()
+    };
+    let first = shown().await;
+    volume("two");
+    link("..two", "..data_tmp");
+    let (new, data) = (pki.folder().join("..data_tmp"), pki.folder().join("..data"));
+    std::fs::rename(new, data).expect("writable");
+    let changed = async || (shown().await != first).then_some(());
+    weir_tests::wait::eventually("the new certificate", changed).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_handshakes_waits_and_open_connections_do_not() {
+    let pki = Pki::new();
+    let tls = pki.issue("weir", &["weir.example"]).listener("");
+    let gateway = Gateway::start()
+        .listener("lines", &tls)
+        .limits("tls_handshakes_max = 4\ntls_handshakes_per_second_max = 200")
+        .await;
+    let address = gateway.address("lines");
+    let client = TlsClient::trusting(&pki);
+    let mut open = client.connect(address, "weir.example").await.expect("TLS");
+    let storm = (0..400).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move { client.connect(address, "weir.example").await.is_ok() })
+    });
+    let storm: Vec<_> = storm.collect();
+    for n in 0..50 {
+        open.say(&format!("line {n}")).await;
+        assert_eq!(open.hear().await, format!("line {n}"));
+    }
+    let (mut done, mut refused) = (0, 0);
+    for one in storm {
+        match one.await.expect("no panic") {
+            true => done += 1,
+            false => refused += 1,
+        }
+    }
+    wait_for_handshakes(&gateway, "lines", "ok", done + 1).await;
+    wait_for_handshakes(&gateway, "lines", "overloaded", refused).await;
+    assert!(done >= 64 && refused > 0, "{done} of 400; the others are over 16 times the cap");
+}
+
+#[tokio::test]
+async fn sslscan_finds_nothing_old_or_weak() {
+    let pki = Pki::new();
+    let tls = pki.issue("weir", &["weir.example"]).listener("");
+    let gateway = Gateway::start().listener("lines", &tls).await;
+    let scan = format!("sslscan --no-colour {}", gateway.address("lines"));
+    let found = shell(&scan, "").await.succeeded();
+    for absent in ["SSLv2", "SSLv3", "TLSv1.0", "TLSv1.1"] {
+        let line = found.lines().find(|line| line.trim_start().starts_with(absent));
+        assert!(line.is_some_and(|line| line.trim_end().ends_with("disabled")), "{found}");
+    }
+    let ciphers = || {
+        let offered = ["Preferred ", "Accepted "];
+        found.lines().filter(move |line| offered.iter().any(|word| line.starts_with(word)))
+    };
+    let is_strong = |line: &&str| {
+        ["TLS_AES_", "TLS_CHACHA20_", "ECDHE-"].iter().any(|name| line.contains(name))
+            && (line.contains("GCM") || line.contains("CHACHA20"))
+    };
+    let weak = ciphers().filter(|line| !is_strong(line));
+    assert_eq!(weak.collect::<Vec<_>>(), Vec::<&str>::new(), "{found}");
+    assert!(ciphers().filter(is_strong).count() >= 5, "{found}");
+}

@@ -137,6 +137,7 @@ pub fn options(
             proxies: Networks::new(config.network.trusted_proxies.clone()),
             header: config.network.forwarded_header,
         },
+        handshakes: config.handshakes,
         limits: config.limits.clone(),
         timeouts: config.timeouts.clone(),
         connections_max: config.admission.connections_max as usize,

@@ -64,6 +64,7 @@ impl EventLoop {
             (self.beat)();
             let progress = self.worker.turn(begun)?;
             self.worker.time_turn(begun);
+            self.tasks.steps.refill();
             self.start_tasks();
             self.answer_queries(begun);
             self.drain_tasks(&mut pace, begun);
@@ -83,6 +84,8 @@ impl EventLoop {
     async fn wait(&mut self, watched: &AsyncFd<Registry>, tick: &mut Interval) -> io::Result<()> {
         let stop = self.stop.clone();
         let mut stopped = std::pin::pin!(stop.cancelled());
+        let steps = Arc::clone(&self.tasks.steps);
+        let mut wanted = std::pin::pin!(steps.wanted());
         let Self { worker, accepted, queries, woken: kept, metrics, cells, tasks, .. } = self;
         std::future::poll_fn(|cx| {
             let mut woken = worker.poll_mail(cx).is_ready();
@@ -100,6 +103,7 @@ impl EventLoop {
                 woken = true;
             }
             woken |= std::future::Future::poll(stopped.as_mut(), cx).is_ready();
+            woken |= std::future::Future::poll(wanted.as_mut(), cx).is_ready();
             woken |= ticked(tick, cx, metrics, cells, tasks);
             if woken { TaskPoll::Ready(Ok(())) } else { TaskPoll::Pending }
         })

@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::close::CloseReason;
 use crate::http::Trust;
 use crate::proxy::{self, ProxyError, Step};
-use crate::tls::{HandshakeResult, ListenerTls, TlsInfo, TlsSocket, TlsVersion, principal};
+use crate::tls::{
+    HandshakeResult, Handshakes, ListenerTls, Paced, Steps, TlsInfo, TlsSocket, TlsVersion,
+    principal,
+};
 use crate::transport::Socket;
 
 /// Input of a peer that is discarded after its handshake failed, so that it can read why.
@@ -52,6 +55,10 @@ pub(crate) struct Patience<'a> {
     pub(crate) close: Duration,
     /// Everybody is closed now.
     pub(crate) force: &'a CancellationToken,
+    /// Lets TLS begin.
+    pub(crate) handshakes: &'a Handshakes,
+    /// Lets TLS go on.
+    pub(crate) steps: &'a Arc<Steps>,
 }
 
 impl Handshake {
@@ -194,19 +201,29 @@ async fn accept(
     tls: &ListenerTls,
     socket: TcpStream,
     patience: &Patience<'_>,
-) -> Result<TlsStream<TcpStream>, HandshakeResult> {
-    let accepting = TlsAcceptor::from(tls.settings.config()).accept(socket).into_fallible();
+) -> Result<TlsStream<Paced>, HandshakeResult> {
+    let accepting = async {
+        // One that says nothing takes the place of nobody.
+        socket.readable().await.map_err(|_| HandshakeResult::PeerClosed)?;
+        let _in_progress = patience.handshakes.begin(patience.deadline).await?;
+        let socket = Paced::new(socket, patience.steps);
+        Ok(TlsAcceptor::from(tls.settings.config()).accept(socket).into_fallible().await)
+    };
     let ended = tokio::select! { biased;
         () = patience.force.cancelled() => return Err(HandshakeResult::Stopped),
         ended = timeout_at(patience.deadline, accepting) => ended,
     };
     match ended {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err((error, socket))) => {
+        Ok(Ok(Ok(mut stream))) => {
+            stream.get_mut().0.unpace();
+            Ok(stream)
+        }
+        Ok(Ok(Err((error, socket)))) => {
             tracing::debug!(%error, "TLS handshake failed");
-            linger(socket, patience).await;
+            linger(socket.into_inner(), patience).await;
             Err(HandshakeResult::of(&error))
         }
+        Ok(Err(result)) => Err(result),
         Err(_) => Err(HandshakeResult::Timeout),
     }
 }
@@ -231,7 +248,7 @@ async fn linger(mut socket: TcpStream, patience: &Patience<'_>) {
     }
 }
 
-fn info(stream: &TlsStream<TcpStream>) -> TlsInfo {
+fn info(stream: &TlsStream<Paced>) -> TlsInfo {
     let (_, tls) = stream.get_ref();
     TlsInfo {
         version: match tls.protocol_version() {
@@ -247,7 +264,7 @@ fn info(stream: &TlsStream<TcpStream>) -> TlsInfo {
 /// A socket as tasks read and write it, with TLS on it or without.
 pub(crate) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Paced>>),
 }
 
 impl Stream {
@@ -262,7 +279,7 @@ impl Stream {
             Self::Plain(socket) => bare(socket).map(Socket::Plain),
             Self::Tls(stream) => {
                 let (socket, tls) = stream.into_inner();
-                let socket = TlsSocket::new(bare(socket)?, tls, early);
+                let socket = TlsSocket::new(bare(socket.into_inner())?, tls, early);
                 Ok(Socket::Tls(Box::new(socket)))
             }
         }

@@ -35,7 +35,10 @@ use crate::service::Service;
 use crate::site::{Site, SiteWire};
 use crate::stage::Stage;
 use crate::tasks::{Accepted, TaskListener, TaskQuery, TaskWire, Tasks};
-use crate::tls::{self, ListenerTls, TlsFault, TlsMetrics, TlsOptions, TlsReload, TlsSettings};
+use crate::tls::{
+    self, HandshakeLimits, Handshakes, ListenerTls, Steps, TlsFault, TlsMetrics, TlsOptions,
+    TlsReload, TlsSettings,
+};
 use crate::trace::Tracing;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
@@ -107,6 +110,8 @@ pub struct ServerOptions {
     pub listeners: Vec<ListenerOptions>,
     /// Who may say that a connection is another's.
     pub trust: Trust,
+    /// Caps on TLS handshakes.
+    pub handshakes: HandshakeLimits,
     /// Caps on one connection.
     pub limits: Limits,
     /// Waits for a peer.
@@ -166,6 +171,7 @@ pub struct Bound {
     sites: Arc<[Site]>,
     tasks: Arc<[TaskListener]>,
     trust: Arc<Trust>,
+    handshake_pace: Arc<Handshakes>,
     metrics: Arc<CoreMetrics>,
     http_metrics: HttpMetrics,
     /// What connections go through first, by listener.
@@ -240,6 +246,7 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         sites,
         tasks,
         trust,
+        handshake_pace: Handshakes::new(options.handshakes),
         metrics,
         http_metrics,
         handshakes,
@@ -544,6 +551,8 @@ impl Bound {
         let tasks = Arc::new(Tasks {
             listeners: Arc::clone(&self.tasks),
             sites: Arc::clone(&self.sites),
+            handshakes: Arc::clone(&self.handshake_pace),
+            steps: Steps::new(),
             asks: Asks::new(service.clone(), lifeline.tasks.clone()),
             opens: opens.clone(),
             ends: Arc::clone(ends),

@@ -27,7 +27,7 @@ use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
 use crate::pressure::{Pressure, PressureCell};
 use crate::refuse::{self, RefusalForm};
 use crate::site::Site;
-use crate::tls::TlsInfo;
+use crate::tls::{Handshakes, Steps, TlsInfo};
 use crate::trace::TraceContext;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
@@ -119,6 +119,8 @@ pub(crate) type TaskQuery = (Query, tokio::sync::oneshot::Sender<Vec<Row>>);
 pub(crate) struct Tasks {
     pub(crate) listeners: Arc<[TaskListener]>,
     pub(crate) sites: Arc<[Site]>,
+    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) steps: Arc<Steps>,
     pub(crate) asks: Asks,
     pub(crate) opens: mpsc::Sender<NewConnection<Socket>>,
     pub(crate) ends: Arc<Ends>,
@@ -354,6 +356,8 @@ impl Task {
             deadline: (self.accepted + timeouts.handshake).into(),
             close: timeouts.close,
             force: &tasks.force,
+            handshakes: &tasks.handshakes,
+            steps: &tasks.steps,
         };
         match listener.handshake.proxied(&mut socket, self.peer, &patience).await {
             Ok(None) => {}

@@ -14,6 +14,8 @@ use super::raw::Auto;
 /// Keys, and sections of keys, that are read once, when weir starts. All others are reloaded.
 pub const RESTART: &[&str] = &[
     "runtime",
+    "limits.tls_handshakes_max",
+    "limits.tls_handshakes_per_second_max",
     "network",
     "listeners",
     "ops",
@@ -86,6 +88,7 @@ impl Config {
     /// Takes over from `running` what only a restart changes.
     pub fn keep_fixed(&mut self, running: &Self) {
         self.runtime = running.runtime.clone();
+        self.handshakes = running.handshakes;
         self.network = running.network.clone();
         self.listeners = running.listeners.clone();
         self.ops = running.ops.clone();

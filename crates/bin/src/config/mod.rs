@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 use weir_core::limits::{Limits, Timeouts};
+use weir_core::tls::HandshakeLimits;
 
 pub use self::faults::Faults;
 use self::faults::Places;
@@ -90,6 +91,8 @@ pub struct Config {
     pub limits: Limits,
     /// Caps on how many there are.
     pub admission: Admission,
+    /// Caps on TLS handshakes.
+    pub handshakes: HandshakeLimits,
     /// Waits for a peer.
     pub timeouts: Timeouts,
     /// What is done when memory or time run out.

@@ -156,6 +156,7 @@ impl Reading {
             runtime,
             limits: self.limits.limits(),
             admission,
+            handshakes: self.limits.handshakes(),
             timeouts: self.timeouts.timeouts(),
             overload: self.overload,
             memory_max,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use weir_core::http::ForwardedHeader;
 use weir_core::limits::{Limits, Timeouts};
 use weir_core::network::Cidr;
+use weir_core::tls::HandshakeLimits;
 
 use super::raw::{Auto, choices};
 use super::secret::Secret;
@@ -34,6 +35,11 @@ section! {
         pub connections_per_address_max: Option<u32> = "off";
         /// Most new connections a second, over all listeners.
         pub connections_per_second_max: Option<u32> = "off";
+        /// Most TLS handshakes in progress at once. 16 times as many wait for their turn, within
+        /// timeouts.handshake; further ones are closed.
+        pub tls_handshakes_max: usize = 256;
+        /// Most TLS handshakes that begin in a second; further ones wait.
+        pub tls_handshakes_per_second_max: Option<u32> = "off";
         /// Largest message, on every wire.
         pub message_bytes_max: Size = "64KiB";
         /// Largest HTTP head, at least 8KiB. Over it: 431 and close.
@@ -57,6 +63,14 @@ section! {
 }
 
 impl LimitsKeys {
+    /// The caps on TLS handshakes.
+    pub(super) fn handshakes(&self) -> HandshakeLimits {
+        HandshakeLimits {
+            handshakes_max: self.tls_handshakes_max,
+            per_second_max: self.tls_handshakes_per_second_max,
+        }
+    }
+
     /// The caps of one connection.
     pub(super) fn limits(&self) -> Limits {
         Limits {
