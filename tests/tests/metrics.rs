@@ -34,8 +34,14 @@ async fn exchange<C: Client>(gateway: &Gateway, before: &Metrics, count: u64, ma
         (sent, heard) = (sent + bytes, heard + bytes - mask);
         client.echo(&text).await;
     }
-    let after = gateway.metrics().await;
     let labels = [("listener", C::LISTENER)];
+    let sent_before = before.count("weir_messages_sent_total", &labels);
+    // A reply is counted behind its write: the peer may read it, and ask, in between.
+    let after = gateway
+        .wait_for("every reply to be counted", |metrics| {
+            metrics.count("weir_messages_sent_total", &labels) >= sent_before + count
+        })
+        .await;
     let grown = |since: &Metrics, name| after.count(name, &labels) - since.count(name, &labels);
     assert_eq!(grown(before, "weir_connections_opened_total"), 1);
     assert_eq!(grown(before, "weir_messages_received_total"), count);
