@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use weir_tests::collector::{Collector, Manner};
 use weir_tests::pki::Pki;
 use weir_tests::prometheus::Prometheus;
 use weir_tests::promql::with_bool;
@@ -91,9 +92,10 @@ async fn gives_something(prometheus: &Prometheus, asked: &Asked) {
     }
 }
 
-async fn gateway(upstream: &Upstream, pki: &Pki) -> Gateway {
+async fn gateway(upstream: &Upstream, pki: &Pki, collector: &Collector) -> Gateway {
     let secure = pki.issue("weir", &["weir.example"]).listener("");
     Gateway::start()
+        .section("traces", &collector.keys())
         .listener("secure", &format!("wire = \"lines\"\nroute = \"echo\"\n{secure}"))
         .listener("echoes", "wire = \"lines\"\nroute = \"echo\"")
         .tables("[[routes]]\nname = \"echo\"\nkind = \"echo\"")
@@ -150,8 +152,8 @@ fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
 #[tokio::test]
 async fn every_panel_and_rule_gives_something_under_load_and_faults() {
     let upstream = Upstream::start(Duration::from_millis(5)).await;
-    let pki = Pki::new();
-    let mut gateway = gateway(&upstream, &pki).await;
+    let (pki, collector) = (Pki::new(), Collector::start(Manner::Grpc).await);
+    let mut gateway = gateway(&upstream, &pki, &collector).await;
     let prometheus = Prometheus::start(&[gateway.address("ops")]).await;
     let load = load(&gateway, &pki);
     let mut asked = panels();
@@ -223,5 +225,42 @@ async fn alerts_are_pending_as_soon_as_there_is_something_to_say() {
         }
         assert!(Instant::now() < deadline, "pending: {names:?}");
         sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// What Grafana asks when a dot on a histogram is to lead to its trace.
+#[tokio::test]
+async fn exemplars_of_traces_are_seen_through_prometheus() {
+    let upstream = Upstream::start(Duration::from_millis(5)).await;
+    let collector = Collector::start(Manner::Grpc).await;
+    let gateway = Gateway::start()
+        .section("traces", &collector.keys())
+        .answered_by(upstream.address(), "")
+        .await;
+    let prometheus = Prometheus::start(&[gateway.address("ops")]).await;
+    let mut client = LinePeer::join(&gateway).await;
+    for family in ["weir_message_seconds", "weir_stage_seconds", "weir_upstream_request_seconds"] {
+        let deadline = Instant::now() + PATIENCE;
+        let query = format!("/api/v1/query_exemplars?query={family}_bucket&start=0&end=9999999999");
+        loop {
+            client.say("an order").await;
+            client.hear().await;
+            let answer = prometheus.get(&query).await;
+            assert_eq!(answer["status"], "success", "{answer}");
+            let series = answer["data"].as_array().cloned().unwrap_or_default();
+            let seen = series.iter().flat_map(|one| one["exemplars"].as_array().cloned());
+            let seen = seen
+                .flatten()
+                .filter_map(|exemplar| Some(exemplar["labels"]["trace_id"].as_str()?.to_owned()));
+            let known = collector.spans();
+            if seen.into_iter().any(|trace| known.iter().any(|span| span.trace_id == trace)) {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{family}: no exemplar of a known trace: {series:?}"
+            );
+            sleep(Duration::from_millis(250)).await;
+        }
     }
 }
