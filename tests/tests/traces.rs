@@ -1,12 +1,13 @@
 //! Traces as a collector receives them: the trees of the three roads through weir, what sampling
 //! promises, and that no collector and no peer can do harm.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use weir_tests::collector::{Collector, Manner, Span};
+use weir_tests::prometheus::Prometheus;
 use weir_tests::rows::Client;
 use weir_tests::{Gateway, LinePeer, Peer, Upstream, WebSocket, http, tools, wait};
 
@@ -451,6 +452,28 @@ async fn the_exemplar_of_a_sampled_message_is_seen_in_openmetrics() {
     assert!(!classic.text().contains(" # "), "exemplars are for OpenMetrics");
     let checked = tools::shell("promtool check metrics", classic.text()).await;
     assert_eq!((checked.code, checked.stderr.as_str()), (0, ""), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn exemplars_are_seen_through_prometheus() {
+    let collector = Collector::start(Manner::Grpc).await;
+    let gateway = Gateway::start().section("traces", &collector.keys()).await;
+    let prometheus = Prometheus::start(&[gateway.address("ops")]).await;
+    WebSocket::join(&gateway).await.echo("hello").await;
+    let message = collector.span("process main").await;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_secs();
+    let (start, end) = (now - 60, now + 60);
+    let path = format!(
+        "/api/v1/query_exemplars?query=weir_message_seconds_bucket&start={start}&end={end}"
+    );
+    let labels = wait::eventually("Prometheus to have scraped the exemplar", async || {
+        let answer = prometheus.get(&path).await;
+        let series = answer["data"].as_array()?.first()?;
+        Some(series["exemplars"].as_array()?.first()?["labels"].clone())
+    })
+    .await;
+    assert_eq!(labels["trace_id"], message.trace_id.as_str());
+    assert_eq!(labels["span_id"], message.span_id.as_str());
 }
 
 #[tokio::test]
