@@ -1,7 +1,9 @@
 //! The wire `lines`: what a peer with nothing but a socket and a line end is promised.
 
+use std::time::Duration;
+
 use weir_tests::rows::{self, Client as _};
-use weir_tests::{Ending, Gateway, LinePeer};
+use weir_tests::{Ending, Gateway, LinePeer, Peer, wait};
 
 #[tokio::test]
 async fn many_messages_in_one_packet_are_each_answered_in_order() {
@@ -191,4 +193,21 @@ async fn a_heartbeat_line_is_sent_each_ping_interval() {
     client.echo("hello").await;
     assert_eq!(client.hear().await, "ping");
     assert_eq!(client.hear().await, "ping");
+}
+
+#[tokio::test]
+async fn what_a_peer_does_not_read_is_not_hidden_in_the_kernel() {
+    let gateway = Gateway::start().limits("outbox_bytes_max = \"8MiB\"").await;
+    let mut client = LinePeer { peer: Peer::connect_narrow(gateway.address("lines")).await };
+    let packet = LinePeer::encode(&"x".repeat(16_000)).repeat(64);
+    client.peer.send_until_stuck(&packet, Duration::from_secs(1)).await;
+    let row = wait::eventually("all of it to be read", async || {
+        let page = gateway.ops("/connections?sort=outbox_bytes").await.json();
+        let row = page["connections"][0].clone();
+        (row["received_bytes"].as_u64()? > 1_000_000).then_some(row)
+    })
+    .await;
+    let bytes = |key: &str| row[key].as_u64().expect("a number");
+    assert!(bytes("outbox_bytes") > 500_000, "{row}");
+    assert!(bytes("sent_bytes") < 400_000, "what the kernel took: {row}");
 }

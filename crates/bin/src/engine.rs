@@ -191,6 +191,10 @@ fn listener(one: &Listener, routes: &Routes) -> anyhow::Result<ListenerOptions> 
             backlog: one.keys.backlog,
             keepalive: one.keys.keepalive,
             user_timeout: one.keys.user_timeout,
+            unsent_bytes_max: one
+                .keys
+                .unsent_bytes_max
+                .map(|max| u32::try_from(max.0).unwrap_or(u32::MAX)),
         },
         proxy_protocol: one.keys.proxy_protocol == Switch::On,
         tls: one.tls.as_ref().map(|tls| tls.options(&one.wire)),

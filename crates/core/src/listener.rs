@@ -21,6 +21,9 @@ pub struct SocketOptions {
     pub keepalive: Option<Duration>,
     /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT).
     pub user_timeout: Option<Duration>,
+    /// Bytes the kernel takes that it cannot send yet (TCP_NOTSENT_LOWAT). `None`: as many as its
+    /// buffers hold.
+    pub unsent_bytes_max: Option<u32>,
 }
 
 /// Binds `address` and listens, without accepting.
@@ -37,6 +40,9 @@ pub fn bind(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpListe
         socket.set_tcp_keepalive(&probes.with_retries(4))?;
     }
     socket.set_tcp_user_timeout(options.user_timeout)?;
+    if let Some(max) = options.unsent_bytes_max {
+        socket.set_tcp_notsent_lowat(max)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
@@ -169,6 +175,7 @@ mod tests {
             backlog: 16,
             keepalive: Some(Duration::from_secs(60)),
             user_timeout: Some(Duration::from_secs(30)),
+            unsent_bytes_max: Some(100_000),
         };
         let listener = bind("127.0.0.1:0".parse().unwrap(), &options).unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -178,5 +185,6 @@ mod tests {
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_user_timeout().unwrap(), options.user_timeout);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), 100_000);
     }
 }

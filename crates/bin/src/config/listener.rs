@@ -10,6 +10,7 @@ use weir_core::wire::lines::{EmptyLines, UnfinishedLine};
 use super::raw::{Setting, choices};
 use super::section::{Key, Section, Table, section};
 use super::tls::Tls;
+use super::units::Size;
 use super::values::{HttpPath, Line, Name, Origin};
 
 /// The wire's name in the file.
@@ -61,6 +62,9 @@ section! {
         pub proxy_protocol: Switch = "off";
         /// TCP_USER_TIMEOUT: how long sent bytes may stay without acknowledgement.
         pub user_timeout: Option<Duration> = "30s";
+        /// TCP_NOTSENT_LOWAT: bytes that the kernel takes for a peer that does not read. What is
+        /// more waits in the outbox, where it is seen and bounded. "off": up to tcp_wmem, 4MiB.
+        pub unsent_bytes_max: Option<Size> = "128KiB";
     }
 }
 
