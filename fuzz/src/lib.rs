@@ -9,6 +9,7 @@
 pub mod feed;
 mod gate;
 mod model;
+mod proxy;
 mod session;
 mod trace;
 
@@ -18,6 +19,7 @@ use weir_core::wire::{FrameError, length, lines, websocket};
 
 use self::feed::{Event, Reads, feed};
 pub use self::gate::http_gate;
+pub use self::proxy::proxy_header;
 pub use self::session::session_script;
 pub use self::trace::traceparent;
 

@@ -21,15 +21,15 @@ pub(super) fn step(bytes: &[u8]) -> Result<Step, ProxyError> {
         };
     };
     let (command, family) = (fixed[12], fixed[13]);
-    let size = FIXED_BYTES + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
-    if size > V2_BYTES_MAX {
-        return Err(ProxyError::TooBig { size, max: V2_BYTES_MAX });
-    }
     let local = match command {
         0x20 => true,
         0x21 => false,
         _ => return Err(MALFORMED),
     };
+    let size = FIXED_BYTES + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+    if size > V2_BYTES_MAX {
+        return Err(ProxyError::TooBig { size, max: V2_BYTES_MAX });
+    }
     let Some(rest) = bytes.get(FIXED_BYTES..size) else { return Ok(Step::More) };
     // What a proxy says of itself is skipped whole, whatever the family (section 2.2).
     let source = if local { None } else { source(family, rest)? };

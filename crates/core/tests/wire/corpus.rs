@@ -40,6 +40,11 @@ fn the_saved_requests_hold() {
 }
 
 #[test]
+fn the_saved_proxy_headers_hold() {
+    replay("proxy_header", fuzz::proxy_header);
+}
+
+#[test]
 fn the_saved_trace_contexts_hold() {
     replay("traceparent", fuzz::traceparent);
 }
@@ -86,6 +91,13 @@ proptest! {
     #[test]
     fn any_bytes_hold_as_lines(data in bytes()) {
         fuzz::lines(&data);
+    }
+
+    #[test]
+    fn any_bytes_hold_as_proxy_headers(data in bytes(), beginning in 0..4_usize) {
+        let beginnings: [&[u8]; 4] =
+            [b"", b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"];
+        fuzz::proxy_header(&[beginnings[beginning], &data].concat());
     }
 
     #[test]
