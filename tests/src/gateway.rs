@@ -66,6 +66,12 @@ impl Start {
         self
     }
 
+    /// More keys of the listeners' route.
+    pub fn route(mut self, keys: &str) -> Self {
+        self.settings.route(keys);
+        self
+    }
+
     /// Whole tables, as they are: more listeners, routes, upstreams.
     pub fn tables(mut self, text: &str) -> Self {
         self.settings.tables(text);

@@ -126,6 +126,15 @@ async fn promtool_finds_nothing_to_say() {
     assert_eq!((checked.code, checked.stderr.as_str()), (0, ""), "{}", checked.stdout);
 }
 
+/// A key set that nobody publishes, and an API key.
+const IDENTITIES: &str = r#"
+[auth.jwks]
+url = "http://127.0.0.1:9/keys.json"
+[[auth.api_keys]]
+name = "meter"
+key = "a-key-of-a-meter"
+"#;
+
 #[tokio::test]
 async fn golden_metrics_page() {
     let upstream = Upstream::start(Duration::ZERO).await;
@@ -134,6 +143,8 @@ async fn golden_metrics_page() {
         .section("runtime", "workers = 1")
         .listener("frames", &pki.issue("weir", &["weir.example"]).listener(""))
         .answered_by(upstream.address(), "")
+        .route("auth = [\"token\", \"api_key\"]")
+        .tables(IDENTITIES)
         .await;
     tools::golden("metrics.txt", &without_builds(&gateway.metrics().await.shape()));
 }

@@ -92,13 +92,29 @@ async fn gives_something(prometheus: &Prometheus, asked: &Asked) {
     }
 }
 
+/// A route for one API key, and a key set that nobody publishes and that is asked for all the time.
+const GUARDED: &str = r#"
+[[routes]]
+name = "guarded"
+kind = "echo"
+auth = "api_key"
+[[auth.api_keys]]
+name = "meter"
+key = "the-key-of-a-meter"
+[auth.jwks]
+url = "http://127.0.0.1:9/keys.json"
+refresh_interval_min = "1s"
+"#;
+
 async fn gateway(upstream: &Upstream, pki: &Pki, collector: &Collector) -> Gateway {
     let secure = pki.issue("weir", &["weir.example"]).listener("");
     Gateway::start()
         .section("traces", &collector.keys())
         .listener("secure", &format!("wire = \"lines\"\nroute = \"echo\"\n{secure}"))
         .listener("echoes", "wire = \"lines\"\nroute = \"echo\"")
+        .listener("guarded", "wire = \"lines\"\nroute = \"guarded\"")
         .tables("[[routes]]\nname = \"echo\"\nkind = \"echo\"")
+        .tables(GUARDED)
         .shutdown("unready = \"60s\"\ndrain = \"2s\"\nforce = \"2s\"\nflush = \"2s\"")
         .answered_by(upstream.address(), "")
         .await
@@ -113,6 +129,18 @@ fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
         while let Ok(mut peer) = client.connect(secure, "weir.example").await {
             peer.say("an order").await;
             peer.hear().await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let guarded = gateway.address("guarded");
+    load.spawn(async move {
+        loop {
+            for key in ["the-key-of-a-meter", "no key"] {
+                let mut peer = LinePeer::connect(guarded).await;
+                peer.say(key).await;
+                peer.say("a reading").await;
+                peer.hear().await;
+            }
             sleep(Duration::from_millis(100)).await;
         }
     });

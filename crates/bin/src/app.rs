@@ -24,6 +24,7 @@ use weir_upstream::UpstreamMetrics;
 use crate::config::{Config, environment};
 use crate::console::{Connections, Filter};
 use crate::engine::{self, UpstreamMaker, Upstreams};
+use crate::identities::{GuardMaker, KeySet};
 use crate::metrics;
 use crate::notify::Notifier;
 use crate::overload::Overload;
@@ -48,6 +49,8 @@ pub struct App {
     service: Runtime,
     lifeline: Lifeline,
     maker: UpstreamMaker,
+    guards: GuardMaker,
+    key_set: Option<Arc<KeySet>>,
     upstreams: Upstreams,
     stages: RouteStages,
     plans: Plans,
@@ -84,9 +87,12 @@ impl App {
         let (stages, plans) = (RouteStages::default(), Plans::default());
         let parts = RouteParts { upstreams: &upstreams, stages: &stages, plans: &plans };
         let routes = engine::routes(&config, &parts)?;
+        let guards = GuardMaker::new(&registry, &lifeline, &maker).context("metrics")?;
+        let key_set = guards.key_set(&config.auth, None, &maker)?;
+        let guarded = guards.guard(&config, key_set.as_deref(), routes.services());
         let seed = seed();
         let tracing = telemetry.tracing(&config.traces.settings, seed);
-        let options = engine::options(&config, routes.services(), seed, &tracing)?;
+        let options = engine::options(&config, &guarded, seed, &tracing)?;
         routes.commit();
         let engine = {
             // Sockets of the service runtime are made inside it.
@@ -117,6 +123,8 @@ impl App {
             service,
             lifeline,
             maker,
+            guards,
+            key_set,
             upstreams,
             stages,
             plans,
@@ -160,6 +168,8 @@ impl App {
             running: Arc::clone(&running),
             lifeline: lifeline.clone(),
             maker: self.maker,
+            guards: self.guards,
+            key_set: Mutex::new(self.key_set),
             upstreams: Arc::clone(&upstreams),
             stages: self.stages,
             plans: self.plans,

@@ -110,6 +110,7 @@ fn route_spec(route: &Route) -> RouteSpec {
             method: keys.method.to_string(),
             path: keys.path.to_string(),
             content_type: keys.content_type.to_str().ok().map(str::to_owned),
+            forward_headers: keys.forward_headers.iter().map(|header| header.0.clone()).collect(),
         },
     };
     let keys = &route.keys;

@@ -6,6 +6,7 @@ pub mod args;
 pub mod config;
 pub mod console;
 pub mod engine;
+pub mod identities;
 pub mod metrics;
 pub mod notify;
 pub mod overload;

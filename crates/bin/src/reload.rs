@@ -24,6 +24,7 @@ use weir_pipeline::upstream::{Plans, StageMetrics};
 use crate::config::changes::Changes;
 use crate::config::{Config, Surroundings};
 use crate::engine::{self, UpstreamMaker, Upstreams};
+use crate::identities::{GuardMaker, KeySet};
 use crate::telemetry::Telemetry;
 
 /// How long reading the file may take: it may lie on a network.
@@ -46,6 +47,10 @@ pub struct Reloader {
     pub lifeline: Lifeline,
     /// Makes upstreams that are new or different.
     pub maker: UpstreamMaker,
+    /// Makes the guards of routes.
+    pub guards: GuardMaker,
+    /// The key set in force.
+    pub key_set: Mutex<Option<Arc<KeySet>>>,
     /// The upstreams in force.
     pub upstreams: Arc<Mutex<Upstreams>>,
     /// Where upstream routes count.
@@ -104,6 +109,10 @@ impl Reloader {
         let mut new = self.read().await?;
         let mut changes = running.changes(&new);
         new.keep_fixed(&running);
+        let open = new.open_by_mistake();
+        if !open.is_empty() {
+            return Err(open);
+        }
         self.put_in_force(new).await.map_err(|error| vec![format!("{error:#}")])?;
         // Files that cannot be used are faults of the configuration, which has just been read.
         let files = self.running.reload_tls().await.into_iter();
@@ -130,7 +139,10 @@ impl Reloader {
         let parts = RouteParts { upstreams: &upstreams, stages: &self.stages, plans: &self.plans };
         let routes = engine::routes(&new, &parts)?;
         // The seed is for ids that are given already.
-        let options = engine::options(&new, routes.services(), 0, &self.tracing)?;
+        let before = self.key_set.lock().clone();
+        let key_set = self.guards.key_set(&new.auth, before, &self.maker)?;
+        let guarded = self.guards.guard(&new, key_set.as_deref(), routes.services());
+        let options = engine::options(&new, &guarded, 0, &self.tracing)?;
         let told = timeout(APPLY_TIMEOUT, self.running.reload(&options));
         told.await.context("an event loop did not hear of it in time; reload again")??;
         routes.commit();
@@ -138,6 +150,7 @@ impl Reloader {
         self.tracing.set(&new.traces.settings);
         // Upstreams that are gone or different end with their last call.
         *self.upstreams.lock() = upstreams;
+        *self.key_set.lock() = key_set;
         self.current.store(Arc::new(new));
         Ok(())
     }

@@ -25,7 +25,29 @@ impl Asks {
 
     /// Starts an ask. It is cancelled when the returned handle is dropped.
     pub fn spawn(&self, ask: AskFuture) -> AskHandle {
-        AskHandle { task: self.tasks.spawn_on(ask, &self.handle) }
+        AskHandle { task: Cancelling(self.tasks.spawn_on(ask, &self.handle)) }
+    }
+
+    /// Runs other work that takes time. `None` when it panicked, or the runtime is being shut down.
+    ///
+    /// # Cancel safety
+    /// The work is cancelled when the future is dropped.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: Pin<Box<dyn Future<Output = T> + Send>>,
+    ) -> Option<T> {
+        let mut task = Cancelling(self.tasks.spawn_on(work, &self.handle));
+        (&mut task.0).await.ok()
+    }
+}
+
+/// Cancels its task when dropped; harmless once the task has ended.
+#[derive(Debug)]
+struct Cancelling<T>(JoinHandle<T>);
+
+impl<T> Drop for Cancelling<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -36,24 +58,18 @@ impl Asks {
 #[derive(Debug)]
 #[must_use = "dropping it cancels the ask"]
 pub struct AskHandle {
-    task: JoinHandle<Answer>,
+    task: Cancelling<Answer>,
 }
 
 impl Future for AskHandle {
     type Output = Answer;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        Pin::new(&mut self.task).poll(cx).map(|ended| match ended {
+        Pin::new(&mut self.task.0).poll(cx).map(|ended| match ended {
             Ok(answer) => answer,
             // A panic, or the runtime is being shut down: there will be no answer.
             Err(_) => Err(AskError::Failed),
         })
-    }
-}
-
-impl Drop for AskHandle {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -15,10 +15,19 @@ pub fn now() -> Instant {
 pub struct Tick(u32);
 
 impl Tick {
+    /// Later than any other.
+    pub const NEVER: Self = Self(u32::MAX);
+
     /// The coarse form of `now`, counted from `origin`. Saturates after 13 years.
     pub fn at(origin: Instant, now: Instant) -> Self {
         let tenths = now.saturating_duration_since(origin).as_millis() / 100;
-        Self(u32::try_from(tenths).unwrap_or(u32::MAX))
+        Self(u32::try_from(tenths).unwrap_or(u32::MAX - 1).min(u32::MAX - 1))
+    }
+
+    /// This much later; half a tenth of a second counts as none.
+    pub fn after(self, wait: Duration) -> Self {
+        let tenths = u32::try_from(wait.as_millis() / 100).unwrap_or(u32::MAX);
+        Self(self.0.saturating_add(tenths))
     }
 
     /// How long ago `earlier` was, rounded down to a tenth of a second.

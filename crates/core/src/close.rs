@@ -26,7 +26,8 @@ macro_rules! close_reasons {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// The WebSocket close code (RFC 6455, section 7.4.1); 1005 and 1006 are never sent.
+            /// The WebSocket close code (RFC 6455, section 7.4); 1005 and 1006 are never sent. 4401 is
+            /// ours: come back with a new token.
             pub const fn code(self) -> u16 {
                 match self { $(Self::$variant => $code,)+ }
             }
@@ -54,8 +55,10 @@ close_reasons! {
     Refused, "refused", 1006, Info, "refused";
     /// The HTTP head did not end within the header timeout.
     HeaderTimeout, "header_timeout", 1006, Info, "header timeout";
-    /// The HTTP request was refused (400, 403, 404, 408, 413, 426, 431) and the connection closed.
+    /// The HTTP request was refused (400, 401, 403, 404, 408, 413, 426, 431) and the connection closed.
     BadRequest, "bad_request", 1002, Info, "bad request";
+    /// The first message did not prove who the peer is, on a route that lets in only whom it knows.
+    Unauthorized, "unauthorized", 1008, Info, "unauthorized";
     /// The peer closed cleanly: FIN, or a WebSocket close handshake that it began.
     PeerClosed, "peer_closed", 1000, Info, "";
     /// The peer reset the connection, or the socket failed.
@@ -84,6 +87,8 @@ close_reasons! {
     Aged, "aged", 1001, Info, "going away";
     /// Closed to free memory or time: its outbox was among the largest, or it was idle.
     Overload, "overload", 1013, Warn, "overloaded, try again later";
+    /// The token that the connection was opened with has expired.
+    TokenExpired, "token_expired", 4401, Info, "token expired";
     /// The drain told the connection to go.
     Drained, "drained", 1001, Info, "going away";
     /// Closed by force at the end of the drain.

@@ -11,6 +11,7 @@ use crate::admission::Permit;
 use crate::clock::{self, Tick};
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
+use crate::door::Introduction;
 use crate::ends::Owed;
 use crate::metrics::{
     ConnectionRecord, Exemplar, MessageRefusal, SiteCells, Stopwatch, WorkerCells,
@@ -99,6 +100,8 @@ pub(crate) struct Connection<S> {
     record: ConnectionRecord,
     pub(crate) phase: Phase,
     reason: CloseReason,
+    /// Why the session wants it closed at `close_at`.
+    close_for: CloseReason,
     /// The Close frame to echo: `Some(None)` is one without a code.
     echo: Option<Option<u16>>,
     pub(crate) received: u64,
@@ -111,7 +114,9 @@ pub(crate) struct Connection<S> {
     /// The first byte of the unfinished message in `rest`.
     partial_since: Tick,
     heartbeat_sent: Tick,
-    linger_since: Tick,
+    /// When it is closed: while it is open, when the session wants that, mostly never; while it
+    /// lingers, when the peer's end is no longer waited for.
+    close_at: Tick,
     lingered: u32,
     /// Messages since the rate's window began.
     window: u32,
@@ -138,6 +143,8 @@ struct Flags {
     drain_told: bool,
     /// Its route looks for a trace context in each message.
     carries_trace: bool,
+    /// The session takes no further message for now.
+    held: bool,
     /// Its place in the drain has come: nothing more is read, what was read is still answered.
     leaving: bool,
     /// It is leaving because of its age.
@@ -163,6 +170,8 @@ pub(crate) struct NewConnection<S> {
     pub(crate) tls: Option<Arc<TlsInfo>>,
     /// The span of its handshake, when that was traced: the worker keeps it.
     pub(crate) handshake: Option<TraceContext>,
+    /// What the handshake leaves for the session.
+    pub(crate) introduction: Introduction,
 }
 
 impl<S: Transport> Connection<S> {
@@ -174,6 +183,9 @@ impl<S: Transport> Connection<S> {
             carrier: site.carrier(),
             request_id: &new.request_id,
             tls: new.tls.as_ref(),
+            principal: new.introduction.principal.as_ref(),
+            path: new.introduction.path.as_ref(),
+            headers: new.introduction.headers.as_deref(),
         });
         let early = !new.early.is_empty();
         let readable = new.socket.has_unread();
@@ -191,6 +203,7 @@ impl<S: Transport> Connection<S> {
             record: new.record,
             phase: Phase::Open,
             reason: CloseReason::Aborted,
+            close_for: CloseReason::Aborted,
             echo: None,
             received: 0,
             sent: 0,
@@ -200,7 +213,7 @@ impl<S: Transport> Connection<S> {
             active: tick,
             partial_since: tick,
             heartbeat_sent: tick,
-            linger_since: tick,
+            close_at: Tick::NEVER,
             lingered: 0,
             window: 0,
             flags: Flags {
@@ -296,7 +309,8 @@ impl<S: Transport> Connection<S> {
         if self.phase != Phase::Open {
             return false;
         }
-        self.in_flight() >= site.limits.in_flight_max
+        self.flags.held
+            || self.in_flight() >= site.limits.in_flight_max
             || self.outbox_bytes() > site.limits.outbox_bytes_max / 4
             || site.limits.messages_per_second_max.is_some_and(|max| self.window >= max)
     }
@@ -600,6 +614,14 @@ impl<S: Transport> Connection<S> {
                 }
                 Action::Push(message, kind) => self.say(&message, kind, lent),
                 Action::Close(reason) => self.finish(reason),
+                Action::CloseAt(at) => {
+                    self.close_at = Tick::NEVER;
+                    if let Some((at, reason)) = at {
+                        self.close_at = lent.tick.after(at.saturating_duration_since(lent.now));
+                        self.close_for = reason;
+                    }
+                }
+                Action::Hold(hold) => self.flags.held = hold,
             }
         }
         if let (Some(ticket), Some(replies)) = (owed, &mut self.replies) {
@@ -908,7 +930,7 @@ impl<S: Transport> Connection<S> {
             return Fate::End(self.reason);
         }
         self.phase = Phase::Lingering;
-        self.linger_since = lent.tick;
+        self.close_at = lent.tick.after(lent.site.timeouts.close);
         // Input may have come while nobody looked; a spurious look costs one read.
         self.flags.readable = true;
         Fate::Keep
@@ -947,9 +969,7 @@ impl<S: Transport> Connection<S> {
         }
         match self.phase {
             Phase::Open => self.sweep_open(lent),
-            Phase::Lingering if lent.tick.since(self.linger_since) >= timeouts.close => {
-                Fate::End(self.reason)
-            }
+            Phase::Lingering if self.close_at <= lent.tick => Fate::End(self.reason),
             Phase::Finishing | Phase::Closing | Phase::Lingering => Fate::Keep,
         }
     }
@@ -965,7 +985,9 @@ impl<S: Transport> Connection<S> {
         }
         let partial = self.is_partial();
         let quiet = lent.tick.since(self.active);
-        if self.flags.pinged && lent.tick.since(self.heartbeat_sent) >= timeouts.pong {
+        if self.close_at <= lent.tick {
+            self.finish(self.close_for);
+        } else if self.flags.pinged && lent.tick.since(self.heartbeat_sent) >= timeouts.pong {
             self.finish(CloseReason::PongTimeout);
         } else if partial && lent.tick.since(self.partial_since) >= timeouts.read {
             self.finish(CloseReason::ReadTimeout);
@@ -1002,6 +1024,20 @@ impl<S: Transport> Connection<S> {
         if due && self.outbox.is_none() && lent.site.encode_heartbeat(&mut lent.actions.out) {
             self.heartbeat_sent = lent.tick;
             self.flags.pinged = lent.site.expects_pong();
+        }
+    }
+
+    /// Tells the session that its connection is open.
+    pub(crate) fn tell_open(&mut self, lent: &mut Lent<'_>) -> Fate {
+        lent.actions.direct(None, Plain::default());
+        self.session.on_open(lent.now, lent.actions);
+        if lent.actions.list().is_empty() {
+            return Fate::Keep;
+        }
+        self.carry_out(0, None, None, lent);
+        match self.advance(lent) {
+            Fate::Keep => self.flush(lent),
+            end @ Fate::End(_) => end,
         }
     }
 

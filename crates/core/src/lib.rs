@@ -28,6 +28,7 @@ pub mod clock;
 pub mod close;
 mod connection;
 pub mod context;
+pub mod door;
 pub mod ends;
 mod event_loop;
 mod handshake;

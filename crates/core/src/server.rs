@@ -20,6 +20,7 @@ use crate::asks::Asks;
 use crate::clock;
 use crate::connection::NewConnection;
 use crate::context::{ConnIds, RequestId};
+use crate::door::Introduction;
 use crate::ends::{Ended, Ends};
 use crate::event_loop::{Beat, EventLoop, Woken};
 use crate::handshake::Handshake;
@@ -358,7 +359,7 @@ impl Plan {
                     .map(|_| self.site(options, listener, SiteWire::WebSocket, &path.service)),
             );
             served.push(HttpPath {
-                path: path.path.clone(),
+                path: path.path.as_str().into(),
                 kind,
                 service: Arc::clone(&path.service),
             });
@@ -686,6 +687,7 @@ impl Accepting for Acceptor {
                     accepted,
                     tls: None,
                     handshake: None,
+                    introduction: Introduction::default(),
                 };
                 hand.opens.send(new).await.is_ok()
             }

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
+use crate::door::{Doorkeeper, Principal};
 use crate::site::SiteWire;
 use crate::tls::TlsInfo;
 use crate::trace::current::Within;
@@ -68,12 +70,28 @@ pub struct Opening<'a> {
     /// What TLS found out about the peer; `None` on a plain connection. Shared, so that a session
     /// may keep it.
     pub tls: Option<&'a Arc<TlsInfo>>,
+    /// Who it speaks for, when a doorkeeper has looked.
+    pub principal: Option<&'a Principal>,
+    /// The path that it asked for, on HTTP.
+    pub path: Option<&'a Arc<str>>,
+    /// Headers of its handshake, on HTTP: at least those of [`Service::headers`].
+    pub headers: Option<&'a HeaderMap>,
 }
 
 /// What a listener or a path does. One value for each configured route.
 pub trait Service: Send + Sync + 'static {
     /// The configured route name: a metric label and a log field.
     fn route(&self) -> &str;
+
+    /// Who decides whether a session may be opened over HTTP. `None`: everybody may.
+    fn doorkeeper(&self) -> Option<&dyn Doorkeeper> {
+        None
+    }
+
+    /// The headers of a handshake that its sessions want to see in [`Opening::headers`].
+    fn headers(&self) -> &[HeaderName] {
+        &[]
+    }
 
     /// Opens a session for a connection.
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session>;
@@ -92,6 +110,9 @@ pub trait Service: Send + Sync + 'static {
 
 /// One connection's state above its wire.
 pub trait Session: Send {
+    /// The connection is open. Not told for a POST, whose one message comes at once.
+    fn on_open(&mut self, _now: Instant, _actions: &mut Actions) {}
+
     /// A whole message came. `request` is its id.
     ///
     /// Exactly one reply slot belongs to each message: [`Actions::reply`] fills it at once,
@@ -209,6 +230,10 @@ pub enum Action {
     Push(Bytes, MessageKind),
     /// Close once every reply that is owed has been written.
     Close(CloseReason),
+    /// Close for this reason at this time, up to 1 s late; `None` takes an earlier word back.
+    CloseAt(Option<(Instant, CloseReason)>),
+    /// Take no further message until this is taken back: the socket is not read.
+    Hold(bool),
 }
 
 /// What a session wants done, in order. One value a worker, reused.
@@ -305,6 +330,20 @@ impl Actions {
     /// Closes after the replies that are owed.
     pub fn close(&mut self, reason: CloseReason) {
         self.list.push(Action::Close(reason));
+    }
+
+    /// Closes for this reason when this time has come, up to 1 s late; `None` takes an earlier word
+    /// back. Only one stands. Nothing on an HTTP carrier, which has one message.
+    pub fn close_at(&mut self, at: Option<(Instant, CloseReason)>) {
+        self.list.push(Action::CloseAt(at));
+    }
+
+    /// Takes no further message of this connection until it is called with `false`: its socket is
+    /// not read, and what was read waits. Nothing on an HTTP carrier, which has one message.
+    pub fn hold(&mut self, hold: bool) {
+        // What follows in this read waits, so nothing may be answered ahead of it.
+        self.direct = None;
+        self.list.push(Action::Hold(hold));
     }
 
     /// The gathered payloads that [`Action::Reply`] ranges point into.

@@ -19,6 +19,7 @@ use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::NewConnection;
 use crate::context::{ConnId, RequestId};
+use crate::door::Introduction;
 use crate::ends::{Ended, Ends, Owed};
 use crate::handshake::{Handshake, Patience, Shaken, Stream};
 use crate::http::{self, CurrentSite, HttpEnd, HttpPath, HttpPeer, HttpStop, HttpTraffic};
@@ -321,6 +322,7 @@ struct Opened {
     tls: Option<Arc<TlsInfo>>,
     /// The span of the upgrade, when that was traced.
     handshake: Option<TraceContext>,
+    introduction: Introduction,
 }
 
 /// Makes a permit count for this address, if there is room.
@@ -380,11 +382,20 @@ impl Task {
                 request_id: RequestId::Message { conn: self.id, seq: 0 },
                 tls,
                 handshake: None,
+                introduction: Introduction::default(),
             })),
             TaskWire::Http { site, websockets, .. } => {
                 let client = self.http_peer(tls.clone());
                 match http::serve(stream, site.clone(), client).await {
-                    HttpEnd::Upgraded { socket, early, path, request_id, client, handshake } => {
+                    HttpEnd::Upgraded {
+                        socket,
+                        early,
+                        path,
+                        request_id,
+                        client,
+                        handshake,
+                        introduction,
+                    } => {
                         self.peer = client;
                         Ending::Open(Box::new(Opened {
                             stream: socket,
@@ -393,6 +404,7 @@ impl Task {
                             request_id,
                             tls,
                             handshake,
+                            introduction,
                         }))
                     }
                     HttpEnd::Closed { reason } => Ending::Closed(reason),
@@ -450,7 +462,7 @@ impl Task {
 
     /// Moves the connection from the runtime to the table.
     async fn hand_over(self, opened: Opened, guard: LiveGuard) {
-        let Opened { stream, site, mut early, request_id, tls, handshake } = opened;
+        let Opened { stream, site, mut early, request_id, tls, handshake, introduction } = opened;
         let (Ok(socket), Some(site)) = (stream.into_socket(&mut early), site) else {
             return self.close(CloseReason::InternalError);
         };
@@ -471,6 +483,7 @@ impl Task {
             accepted,
             tls,
             handshake,
+            introduction,
         };
         match tasks.opens.send(new).await {
             Ok(()) => drop(guard),

@@ -5,6 +5,7 @@
 //! answers a message at once (`echo`, `discard`) or asks for something that takes time
 //! (`upstream`). No route knows a socket, a wire or a clock.
 
+mod caller;
 pub mod discard;
 pub mod echo;
 #[cfg(test)]

@@ -56,6 +56,9 @@ impl Recorder {
             carrier,
             request_id: &RequestId::Message { conn, seq: 0 },
             tls: None,
+            principal: None,
+            path: None,
+            headers: None,
         });
         let (now, actions) = (clock::now(), Actions::default());
         Self { session, conn, seq: 0, now, actions, asks: Vec::new() }
@@ -102,6 +105,7 @@ impl Recorder {
                 }
                 Action::Push(payload, kind) => Recorded::Push(kind, payload),
                 Action::Close(reason) => Recorded::Close(reason),
+                Action::CloseAt(_) | Action::Hold(_) => continue,
             });
         }
         self.actions.restore(bytes, list);

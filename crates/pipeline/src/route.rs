@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::InvalidHeaderValue;
 use http::method::InvalidMethod;
 use http::uri::{InvalidUri, PathAndQuery};
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use weir_core::service::Service;
 use weir_upstream::Upstream;
 
@@ -49,6 +49,8 @@ pub enum RouteKind {
         path: String,
         /// The content type of messages; `None` sends none.
         content_type: Option<String>,
+        /// Headers of a client's handshake or request that are passed on.
+        forward_headers: Vec<HeaderName>,
     },
 }
 
@@ -197,8 +199,11 @@ fn build(
             Err(source) => Err(RouteError::Reply { route, source }),
         },
         RouteKind::Discard => Ok(Arc::new(Discard::new(route))),
-        RouteKind::Upstream { upstream, method, path, content_type } => {
-            let form = request_form(&route, method, path, content_type.as_deref())?;
+        RouteKind::Upstream { upstream, method, path, content_type, forward_headers } => {
+            let form = RequestForm {
+                forward_headers: forward_headers.clone(),
+                ..request_form(&route, method, path, content_type.as_deref())?
+            };
             match parts.upstreams.get(upstream) {
                 Some(upstream) => {
                     let (upstream, stages) = (Arc::clone(upstream), parts.stages.clone());
@@ -245,7 +250,7 @@ pub fn request_form(
         let content_type = content_type.unwrap_or_default().to_owned();
         RouteError::ContentType { route: name(), content_type, source }
     })?;
-    Ok(RequestForm { method, path_and_query, content_type })
+    Ok(RequestForm { method, path_and_query, content_type, forward_headers: Vec::new() })
 }
 
 #[cfg(test)]
@@ -298,7 +303,8 @@ pub(crate) mod tests {
         let mut content_type = Some("text/plain".to_owned());
         change(&mut method, &mut path, &mut content_type);
         let upstream = "backend".to_owned();
-        let kind = RouteKind::Upstream { upstream, method, path, content_type };
+        let forward_headers = Vec::new();
+        let kind = RouteKind::Upstream { upstream, method, path, content_type, forward_headers };
         RouteSpec { name: "orders".into(), kind, trace: None }
     }
 
@@ -415,7 +421,9 @@ pub(crate) mod tests {
             "content-length: 8",
             "content-type: text/plain",
             &host,
+            "x-forwarded-for: 127.0.0.1",
             "x-request-id: 000000000000002a-1",
+            "x-weir-connection: 000000000000002a",
         ];
         assert_eq!(lines, expected);
     }

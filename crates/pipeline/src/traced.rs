@@ -5,7 +5,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderName;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use weir_core::door::Doorkeeper;
 use weir_core::service::{Opening, Service, Session};
 use weir_core::trace::{Found, TraceContext};
 
@@ -33,6 +35,14 @@ impl Traced {
 impl Service for Traced {
     fn route(&self) -> &str {
         self.inner.route()
+    }
+
+    fn doorkeeper(&self) -> Option<&dyn Doorkeeper> {
+        self.inner.doorkeeper()
+    }
+
+    fn headers(&self) -> &[HeaderName] {
+        self.inner.headers()
     }
 
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {

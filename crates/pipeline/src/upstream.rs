@@ -10,7 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use weir_core::context::RequestId;
 use weir_core::metrics::CoreMetrics;
@@ -22,10 +22,13 @@ use weir_core::stage::Stage;
 use weir_core::trace::{CallTrace, TraceContext};
 use weir_upstream::{CallTimings, Upstream, UpstreamRequest};
 
+use crate::caller::Caller;
+
 /// Sends each message to an upstream and replies with what it answers.
 pub struct UpstreamRoute {
     route: String,
     plan: PlanSlot,
+    forward_headers: Vec<HeaderName>,
 }
 
 /// The plan of one route as it is now, shared by its sessions: the next message of an open
@@ -58,6 +61,8 @@ pub struct RequestForm {
     pub path_and_query: PathAndQuery,
     /// The content type of every message; `None` sends none.
     pub content_type: Option<HeaderValue>,
+    /// The headers of a client's handshake or request that are passed on.
+    pub forward_headers: Vec<HeaderName>,
 }
 
 /// Where the stages of calls are counted: nowhere until [`StageMetrics::attach`]. Routes are made
@@ -95,13 +100,15 @@ impl UpstreamRoute {
         stages: StageMetrics,
         plans: &Plans,
     ) -> (Self, NextPlan) {
+        let forward_headers = form.forward_headers.clone();
         let plan = Arc::new(Plan { upstream, form, stages });
         let mut slots = plans.0.lock();
         let slot = slots
             .entry(route.to_owned())
             .or_insert_with(|| Arc::new(ArcSwap::new(Arc::clone(&plan))));
         let slot = Arc::clone(slot);
-        (Self { route: route.to_owned(), plan: Arc::clone(&slot) }, NextPlan { slot, plan })
+        let route = route.to_owned();
+        (Self { route, plan: Arc::clone(&slot), forward_headers }, NextPlan { slot, plan })
     }
 }
 
@@ -110,20 +117,26 @@ impl Service for UpstreamRoute {
         &self.route
     }
 
+    fn headers(&self) -> &[HeaderName] {
+        &self.forward_headers
+    }
+
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
         let (plan, carrier) = (Arc::clone(&self.plan), opening.carrier);
-        Box::new(UpstreamSession { plan, carrier, asked: 0 })
+        let caller = Caller::of(opening, self.headers());
+        Box::new(UpstreamSession { plan, carrier, caller, asked: 0 })
     }
 }
 
 impl Plan {
     fn request(
         &self,
+        caller: &Caller,
         message: &[u8],
         request: &RequestId,
         context: Option<TraceContext>,
     ) -> UpstreamRequest {
-        let mut headers = HeaderMap::new();
+        let mut headers = caller.headers();
         if let Some(context) = context {
             trace_headers(&context, &mut headers);
         }
@@ -158,6 +171,7 @@ fn trace_headers(context: &TraceContext, headers: &mut HeaderMap) {
 struct UpstreamSession {
     plan: PlanSlot,
     carrier: Carrier,
+    caller: Caller,
     /// Messages so far.
     asked: u64,
 }
@@ -174,7 +188,7 @@ impl Session for UpstreamSession {
         let plan = self.plan.load_full();
         let trace = actions.trace(now).map(|trace| trace.call());
         let context = trace.as_ref().and_then(CallTrace::context);
-        let request = plan.request(message.payload, request, context);
+        let request = plan.request(&self.caller, message.payload, request, context);
         let call = plan.call(request, trace);
         actions.ask(ticket(self.asked, message.kind), Box::pin(call));
     }
@@ -287,6 +301,7 @@ mod tests {
             method: Method::POST,
             path_and_query: PathAndQuery::from_static("/orders"),
             content_type: None,
+            forward_headers: Vec::new(),
         };
         let (stages, plans) = (StageMetrics::default(), Plans::default());
         let (route, _) = UpstreamRoute::new("orders", upstream, form, stages, &plans);

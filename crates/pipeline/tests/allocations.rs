@@ -49,7 +49,17 @@ fn allocations_of(act: impl FnOnce()) -> usize {
 fn opening<'a>(request_id: &'a RequestId, listener: &'a str) -> Opening<'a> {
     let peer = SocketAddr::from(([127, 0, 0, 1], 4242));
     let (conn, carrier) = (ConnId::from_raw(1), Carrier::Lines);
-    Opening { conn, peer, listener, carrier, request_id, tls: None }
+    Opening {
+        conn,
+        peer,
+        listener,
+        carrier,
+        request_id,
+        tls: None,
+        principal: None,
+        path: None,
+        headers: None,
+    }
 }
 
 #[test]

@@ -191,6 +191,8 @@ fn in_good_order(client: &Client, reason: CloseReason) -> bool {
         | CloseReason::Refused
         | CloseReason::HeaderTimeout
         | CloseReason::BadRequest
+        | CloseReason::Unauthorized
+        | CloseReason::TokenExpired
         | CloseReason::PeerReset
         | CloseReason::UnsupportedData
         | CloseReason::PongTimeout

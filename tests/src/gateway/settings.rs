@@ -10,6 +10,8 @@ pub struct Settings {
     sections: BTreeMap<String, String>,
     listeners: BTreeMap<String, String>,
     route: String,
+    /// More keys of the route, under its name.
+    route_keys: String,
     tables: String,
 }
 
@@ -21,6 +23,7 @@ impl Default for Settings {
             sections: BTreeMap::from([("ops".to_owned(), String::new())]),
             listeners: BTreeMap::new(),
             route: ECHO.to_owned(),
+            route_keys: String::new(),
             tables: String::new(),
         };
         for (name, keys) in LISTENERS {
@@ -83,6 +86,12 @@ impl Settings {
         listener.push('\n');
     }
 
+    /// Adds keys to the listeners' route.
+    pub fn route(&mut self, keys: &str) {
+        self.route_keys.push_str(keys);
+        self.route_keys.push('\n');
+    }
+
     /// Adds whole tables.
     pub fn tables(&mut self, text: &str) {
         self.tables.push_str(text);
@@ -118,6 +127,8 @@ impl Settings {
             let address = "address = \"127.0.0.1:0\"";
             write("[listeners]", &format!("name = \"{name}\"\n{address}\n{keys}{paths}"));
         }
-        toml + &self.route + &self.tables
+        let name = "name = \"main\"\n";
+        let route = self.route.replacen(name, &format!("{name}{}", self.route_keys), 1);
+        toml + &route + &self.tables
     }
 }

@@ -245,8 +245,10 @@ mod tests {
         check(
             &more,
             &[
+                "routes.drop.auth",
                 "routes.drop.kind",
                 "routes.drop.name",
+                "routes.drop.principals",
                 "routes.drop.trace_field",
                 "routes.drop.trace_prefix",
             ],

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use weir_auth::Door;
 
+use super::auth::{Auth, KEY_SET};
 use super::faults::{Faults, did_you_mean};
 use super::listener::{Listener, PathKind, Switch, Wire};
 use super::raw::Auto;
@@ -181,10 +183,58 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same_ip
 }
 
+/// Every route says who may use it, unless only this machine can, and its doors let somebody in.
+pub(super) fn doors(
+    listeners: &[Option<Listener>],
+    routes: &[Option<Route>],
+    auth: &Auth,
+    faults: &Faults,
+) {
+    for (i, route) in routes.iter().enumerate() {
+        let Some(route) = route else { continue };
+        let (path, doors) = (format!("routes[{i}].auth"), route.keys.auth.doors());
+        for text in doors.iter().filter_map(|door| auth.lacks(*door)) {
+            faults.add(&path, text);
+        }
+        if doors.is_empty() && !route.keys.principals.is_empty() {
+            let text = "names who may pass, and nobody is asked who it is: set \"auth\"";
+            faults.contradiction(&[&format!("routes[{i}].principals"), &path], text);
+        }
+    }
+    for (i, listener) in listeners.iter().enumerate() {
+        let Some(listener) = listener else { continue };
+        let (name, address) = (&listener.keys.name, listener.keys.address);
+        for (_, route) in listener.routes("") {
+            let named = |one: &Option<Route>| one.as_ref().is_some_and(|r| r.keys.name == *route);
+            let Some(at) = routes.iter().position(named) else { continue };
+            let Some(Route { keys, .. }) = &routes[at] else { continue };
+            let client_ca = listener.tls.as_ref().and_then(|tls| tls.keys.client_ca.as_ref());
+            if keys.auth.doors().contains(&Door::Mtls) && client_ca.is_none() {
+                let text = format!(
+                    "\"mtls\" lets nobody in through listener \"{name}\" without its tls.client_ca"
+                );
+                faults.add(&format!("routes[{at}].auth"), text);
+            }
+            if matches!(keys.auth, Auto::Auto) && !address.ip().is_loopback() {
+                let text = format!(
+                    "missing: listener \"{name}\" on {address} is not loopback, so say who may use \
+                     \"{route}\", or write auth = \"none\""
+                );
+                let address = format!("listeners[{i}].address");
+                faults.contradiction(&[&format!("routes[{at}].auth"), &address], text);
+            }
+        }
+    }
+}
+
 /// An upstream has targets, each once, and its certificates can be read.
 pub(super) fn upstream(i: usize, upstream: &Upstream, faults: &Faults) {
     let path = |key: &str| format!("upstreams[{i}].{key}");
     let mut seen = BTreeSet::new();
+    if *upstream.name == *KEY_SET {
+        faults
+            .add(&path("name"), format!("\"{KEY_SET}\" is the name of the key set's own upstream"));
+    }
     if upstream.targets.is_empty() {
         faults.add(&path("targets"), "needs at least one");
     }

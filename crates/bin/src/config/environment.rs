@@ -9,7 +9,7 @@ use config::{ConfigError, Map, Source, Value};
 use super::document::Document;
 use super::faults::did_you_mean;
 use super::section::unknown;
-use super::{LISTS, SECTIONS};
+use super::{LISTS, SECTIONS, SectionInfo};
 
 /// The variables that begin with `WEIR_` or `OTEL_`, as they are now.
 ///
@@ -108,8 +108,8 @@ fn path_of(variable: &str, document: &Document) -> Result<String, String> {
     let name = variable.strip_prefix(PREFIX).unwrap_or(variable).to_ascii_lowercase();
     let parts: Vec<&str> = name.split(SEPARATOR).collect();
     match parts.as_slice() {
-        [section, key] if SECTIONS.iter().any(|known| known.name == *section) => {
-            let known = SECTIONS.iter().find(|known| known.name == *section);
+        [section @ .., key] if known_section(section).is_some() => {
+            let (section, known) = (section.join("."), known_section(section));
             let keys: Vec<&str> = known.into_iter().flat_map(|s| s.keys).map(|k| k.name).collect();
             if !keys.contains(key) {
                 return Err(unknown(&format!("key of {section}"), key, &keys));
@@ -124,6 +124,12 @@ fn path_of(variable: &str, document: &Document) -> Result<String, String> {
             Err(format!("unknown variable; they are WEIR_SECTION__KEY{near}"))
         }
     }
+}
+
+/// The section that these parts of a variable's name say: `AUTH__JWKS` is `auth.jwks`.
+fn known_section(parts: &[&str]) -> Option<&'static SectionInfo> {
+    let name = parts.join(".");
+    SECTIONS.iter().find(|known| known.name == name)
 }
 
 /// The place in its list of the table with this name; `-` and `.` in a name are `_` in a variable.
@@ -151,7 +157,8 @@ fn all_variables() -> Vec<String> {
     let mut names = Vec::new();
     for section in SECTIONS {
         for key in section.keys {
-            let name = format!("{PREFIX}{}{SEPARATOR}{}", section.name, key.name);
+            let section = section.name.replace('.', SEPARATOR);
+            let name = format!("{PREFIX}{section}{SEPARATOR}{}", key.name);
             names.push(name.to_ascii_uppercase());
         }
     }

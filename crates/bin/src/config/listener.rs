@@ -226,7 +226,7 @@ impl Listener {
     }
 
     /// The routes it names, each with the path of the key that names it.
-    pub(super) fn routes(&self, path: &str) -> Vec<(String, &Name)> {
+    pub fn routes(&self, path: &str) -> Vec<(String, &Name)> {
         match &self.wire {
             Wire::Lines(LinesKeys { route, .. }) | Wire::Length(LengthKeys { route, .. }) => {
                 vec![(format!("{path}.route"), route)]

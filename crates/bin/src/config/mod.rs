@@ -1,6 +1,7 @@
 //! Configuration: the file or the built-in default, then the environment, then every fault at
 //! once. After [`Config::load`] nothing is checked again.
 
+pub mod auth;
 pub mod changes;
 mod checks;
 mod document;
@@ -29,6 +30,7 @@ use serde_json::Value as Json;
 use weir_core::limits::{Limits, Timeouts};
 use weir_core::tls::HandshakeLimits;
 
+use self::auth::{Auth, AuthKeys, JwksKeys};
 pub use self::faults::Faults;
 use self::faults::Places;
 use self::listener::Listener;
@@ -75,6 +77,8 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<Metrics>("metrics"),
     SectionInfo::of::<TracesKeys>("traces"),
     SectionInfo::of::<Shutdown>("shutdown"),
+    SectionInfo::of::<AuthKeys>("auth"),
+    SectionInfo::of::<JwksKeys>("auth.jwks"),
 ];
 
 /// The lists of tables.
@@ -119,6 +123,8 @@ pub struct Config {
     pub traces: TracesPlan,
     /// The stages of a stop.
     pub shutdown: Shutdown,
+    /// Identities.
+    pub auth: Auth,
     /// What works and is probably not meant, a line each.
     pub warnings: Vec<String>,
     /// All of it as `/config` shows it: in effect, with secrets redacted.

@@ -1,6 +1,7 @@
 //! What `weir print-config` and `weir check` print: every key with its doc and default, and what a
 //! configuration comes to.
 
+use super::auth::{ApiKeyKeys, TokenKeyKeys};
 use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PathKeys, WebSocketKeys, Wire};
 use super::route::{EchoKeys, RouteKeys, UpstreamRouteKeys};
 use super::section::{Key, Section};
@@ -18,7 +19,7 @@ const HEAD: &str = "\
 ";
 
 const LISTS_HEAD: &str = "\
-# ---- Every key of listeners, paths, routes and upstreams; \"required\" ones have no default. ----
+# ---- Every key of listeners, paths, routes, upstreams and keys; \"required\" ones have no default. ----
 ";
 
 const BUILT_IN_HEAD: &str = "\
@@ -48,6 +49,8 @@ pub fn default_config() -> String {
     reference::<EchoKeys>(&mut text, "");
     reference::<UpstreamRouteKeys>(&mut text, "");
     reference::<Upstream>(&mut text, "[[upstreams]]");
+    reference::<TokenKeyKeys>(&mut text, "[[auth.keys]]");
+    reference::<ApiKeyKeys>(&mut text, "[[auth.api_keys]]");
     text.push('\n');
     text.push_str(BUILT_IN_HEAD);
     text.push_str(BUILT_IN);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use config::{Config as Layers, File, FileFormat};
 use serde_json::{Value as Json, json};
 
+use super::auth::Auth;
 use super::changes::Written;
 use super::document::Document;
 use super::environment::Overrides;
@@ -42,6 +43,7 @@ pub(super) struct Reading {
     upstreams: Vec<Option<Upstream>>,
     route_names: BTreeSet<Name>,
     upstream_names: BTreeSet<Name>,
+    auth: Auth,
     written: Written,
     /// Those of OpenTelemetry.
     variables: Vec<(String, String)>,
@@ -104,6 +106,7 @@ impl Reading {
             metrics: once(&mut root, "metrics"),
             traces: once(&mut root, "traces"),
             shutdown: once(&mut root, "shutdown"),
+            auth: Auth::read(&mut root),
             route_names: checks::names(&routes),
             upstream_names: checks::names(&upstreams),
             listeners: listeners.into_iter().map(Listener::read).collect(),
@@ -112,7 +115,8 @@ impl Reading {
             written,
             variables: Vec::new(),
         };
-        let sections = SECTIONS.iter().map(|section| section.name);
+        let sections =
+            SECTIONS.iter().map(|section| section.name).filter(|name| !name.contains('.'));
         root.finish_root(&sections.chain(LISTS).collect::<Vec<_>>());
         reading
     }
@@ -146,6 +150,7 @@ impl Reading {
             "metrics": self.metrics.show(),
             "traces": self.traces.show_with(&traces),
             "shutdown": self.shutdown.show(),
+            "auth": self.auth.shown.clone(),
         });
         let mut warnings =
             checks::warnings(&listeners, &routes, &upstreams, &self.ops, &self.shutdown);
@@ -170,6 +175,7 @@ impl Reading {
             metrics: self.metrics,
             traces,
             shutdown: self.shutdown,
+            auth: self.auth,
             shown,
             written: self.written,
         })
@@ -200,6 +206,7 @@ impl Reading {
                 checks::reference(&path, upstream, "upstream", &self.upstream_names, faults);
             }
         }
+        checks::doors(&self.listeners, &self.routes, &self.auth, faults);
         for (i, upstream) in present(&self.upstreams) {
             checks::upstream(i, upstream, faults);
         }

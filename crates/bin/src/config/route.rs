@@ -4,7 +4,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use serde_json::Value as Json;
 
-use super::raw::choices;
+use super::auth::{Doors, ForwardHeader};
+use super::raw::{Auto, choices};
 use super::section::{Section, Table, section};
 use super::values::{Line, Name, Reply};
 
@@ -38,6 +39,11 @@ section! {
         /// The text before a traceparent at the begin of a message, such as "traceparent=". It is
         /// taken off, up to the space behind it.
         pub trace_prefix: Option<Line> = "off";
+        /// Who may use it: "token", "api_key", "mtls" (a client's certificate), a list of these, or
+        /// "none": everybody. "auto" is "none" on loopback addresses, and a fault elsewhere.
+        pub auth: Auto<Doors> = "auto";
+        /// The principals that may use it. Empty: everybody who is somebody.
+        pub principals: Vec<Line> = [];
     }
 }
 
@@ -62,6 +68,8 @@ section! {
         pub path: PathAndQuery = "/";
         /// Its Content-Type.
         pub content_type: HeaderValue = "text/plain";
+        /// Headers of a client's handshake or request that go to the upstream.
+        pub forward_headers: Vec<ForwardHeader> = [];
     }
 }
 

@@ -154,8 +154,7 @@ impl<'a> Table<'a> {
 
     /// Takes a section out of this table.
     pub(super) fn section<S: Section>(&mut self, name: &str) -> Option<S> {
-        let value = self.entries.remove(name).unwrap_or_default();
-        let mut table = Self::new(self.key(name), value, self.faults);
+        let mut table = self.table_or_empty(name);
         let section = S::read(&mut table);
         table.finish(&[S::KEYS], &[]);
         section
@@ -165,6 +164,12 @@ impl<'a> Table<'a> {
     pub(super) fn table(&mut self, name: &str) -> Option<Self> {
         let value = self.entries.remove(name)?;
         Some(Self::new(self.key(name), value, self.faults))
+    }
+
+    /// Takes a table out of this one; it is empty when it is not there.
+    pub(super) fn table_or_empty(&mut self, name: &str) -> Self {
+        let value = self.entries.remove(name).unwrap_or_default();
+        Self::new(self.key(name), value, self.faults)
     }
 
     /// Takes a list of tables out of this table.

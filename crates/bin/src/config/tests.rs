@@ -212,6 +212,9 @@ fn the_environment_wins_over_the_file() {
             ("WEIR_OPS__HOSTS", "weir.internal, weir"),
             ("WEIR_METRICS__STAGES", "false"),
             ("WEIR_LISTENERS__LINES__ADDRESS", "0.0.0.0:7001"),
+            ("WEIR_ROUTES__ECHO__AUTH", "token"),
+            ("WEIR_AUTH__ISSUER", "https://id.example"),
+            ("WEIR_AUTH__JWKS__URL", "https://id.example/keys.json"),
             ("WEIR_REPLICAS", "3"),
             ("WEIR_PORT_7001_TCP_ADDR", "10.0.0.1"),
         ],
@@ -222,6 +225,68 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(hosts, ["weir.internal", "weir"]);
     assert!(!config.metrics.stages);
     assert_eq!(config.listeners[0].keys.address.to_string(), "0.0.0.0:7001");
+    assert_eq!(config.auth.keys.issuer.as_deref(), Some("https://id.example"));
+    assert_eq!(config.shown["auth"]["jwks"]["url"], "https://id.example:443/keys.json");
+    assert_eq!(config.shown["routes"][0]["auth"], serde_json::json!(["token"]));
+}
+
+/// A listener for everybody and one route with these keys, and these tables.
+fn open(route: &str, tables: &str) -> String {
+    format!(
+        "[[listeners]]\nname = \"lines\"\naddress = \"0.0.0.0:7001\"\nwire = \"lines\"\n\
+         route = \"echo\"\n[[routes]]\nname = \"echo\"\nkind = \"echo\"\n{route}\n{tables}"
+    )
+}
+
+#[test]
+fn a_route_that_strangers_reach_says_who_may_use_it() {
+    let missing = "weir.toml:6: routes[0].auth: missing: listener \"lines\" on 0.0.0.0:7001 is not \
+                   loopback, so say who may use \"echo\", or write auth = \"none\"\n";
+    check_faults(&open("", ""), missing);
+    load(&open("auth = \"none\"", ""));
+}
+
+#[test]
+fn a_door_that_lets_nobody_in_is_a_fault() {
+    let fault = |text: &str| format!("weir.toml:9: routes[0].{text}\n");
+    let no_token = "auth: \"token\" lets nobody in without [[auth.keys]] or auth.jwks.url";
+    check_faults(&open("auth = \"token\"", ""), &fault(no_token));
+    let no_key = "auth: \"api_key\" lets nobody in without [[auth.api_keys]]";
+    check_faults(&open("auth = [\"api_key\"]", ""), &fault(no_key));
+    let misspelt = "auth: \"tokne\" is not one of \"none\", \"token\", \"api_key\", \"mtls\"; \
+                    did you mean \"token\"?";
+    let faults = Config::read("weir.toml", &open("auth = \"tokne\"", ""), &surroundings(&[]));
+    assert!(faults.expect_err("faults").to_string().starts_with(&fault(misspelt)));
+}
+
+#[test]
+fn a_bad_key_is_a_fault_that_does_not_show_it() {
+    let key = |algorithm: &str, key: &str| {
+        let keys = format!(
+            "[[auth.keys]]\nname = \"main\"\nalgorithm = \"{algorithm}\"\nkey = \"{key}\"\n"
+        );
+        open("auth = \"token\"", &keys)
+    };
+    let fault = |text: &str| format!("weir.toml:13: auth.keys[0].key: {text}\n");
+    check_faults(&key("hmac", "hunter2"), &fault("the value is shorter than 32 bytes"));
+    check_faults(&key("rsa", "hunter2"), &fault("the value is not a PEM public key of this kind"));
+    let missing = "cannot read /nowhere/key: No such file or directory (os error 2)";
+    check_faults(&key("eddsa", "file:/nowhere/key"), &fault(missing));
+    let short = "[[auth.api_keys]]\nname = \"m\"\nkey = \"hunter2\"\n";
+    check_faults(
+        &open("auth = \"api_key\"", short),
+        "weir.toml:12: auth.api_keys[0].key: the value is not at least 16 visible ASCII characters\n",
+    );
+}
+
+#[test]
+fn keys_are_not_among_what_is_shown() {
+    let keys = "[[auth.keys]]\nname = \"main\"\nalgorithm = \"hmac\"\n\
+                key = \"a-secret-of-at-least-thirty-two-bytes\"\n\
+                [[auth.api_keys]]\nname = \"m\"\nkey = \"a-secret-of-sixteen\"\n";
+    let config = load(&open("auth = [\"token\", \"api_key\"]", keys));
+    let shown = format!("{} {config:?}", config.shown);
+    assert!(!shown.contains("a-secret"), "{shown}");
 }
 
 #[test]

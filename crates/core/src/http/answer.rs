@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue};
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -22,6 +22,8 @@ use super::{CurrentSite, HttpPeer, HttpSite, PathKind, upgrade};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::context::RequestId;
+use crate::door::{self, Denial, Introduction, Principal, Verdict};
+use crate::service::{Carrier, Opening};
 use crate::stage::Stage;
 use crate::trace::Trace;
 
@@ -118,7 +120,15 @@ impl Answerer {
         let client = self.site.trust.client(self.peer.addr, &head.headers);
         let response = match (kind, &head.method) {
             (PathKind::Post, &Method::POST) => {
-                Post { answerer: self, path, head, body, id, client, trace }.carry().await
+                match self.admit(path, Carrier::Http, head, id, client).await {
+                    Ok(principal) => {
+                        let answerer = self;
+                        let post =
+                            Post { answerer, path, head, body, id, client, principal, trace };
+                        post.carry().await
+                    }
+                    Err(denial) => self.denied(denial, id),
+                }
             }
             (PathKind::Post, _) => self.not_allowed("POST", id),
             (PathKind::WebSocket { origins }, &Method::GET) => {
@@ -126,7 +136,7 @@ impl Answerer {
                     true => upgrade::check(head, origins),
                     false => Err(upgrade::Fault::NotOffered),
                 };
-                self.upgrade(path, checked, id, client, trace)
+                self.upgrade(path, checked, head, id, client, trace).await
             }
             (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
         };
@@ -134,27 +144,37 @@ impl Answerer {
     }
 
     /// Takes an upgrade or says why not. After a 101 hyper ends, and the socket is given back.
-    fn upgrade(
+    async fn upgrade(
         &self,
         path: usize,
         checked: Result<String, upgrade::Fault>,
+        head: &request::Parts,
         id: &RequestId,
         client: SocketAddr,
         trace: Option<&Arc<Trace>>,
     ) -> Response<Full<Bytes>> {
         match checked {
-            Ok(accept) => match self.readmit(client) {
-                Ok(()) => {
-                    let handshake = trace.and_then(|trace| trace.context().cloned());
-                    let request_id = id.clone();
-                    self.exchange.accept(Upgrade { path, request_id, client, handshake });
-                    upgrade::switching_protocols(&accept)
-                }
-                Err(refusal) => {
+            Ok(accept) => {
+                let principal = match self.admit(path, Carrier::WebSocket, head, id, client).await {
+                    Ok(principal) => principal,
+                    Err(denial) => return self.denied(denial, id),
+                };
+                if let Err(refusal) = self.readmit(client) {
                     self.exchange.close_after_response(CloseReason::Refused);
-                    refusal::error(StatusCode::SERVICE_UNAVAILABLE, refusal.text(), id)
+                    return refusal::error(StatusCode::SERVICE_UNAVAILABLE, refusal.text(), id);
                 }
-            },
+                let site = &self.site.paths[path];
+                let introduction = Introduction {
+                    principal,
+                    path: Some(Arc::clone(&site.path)),
+                    headers: door::select(&head.headers, site.service.headers()),
+                };
+                let handshake = trace.and_then(|trace| trace.context().cloned());
+                let request_id = id.clone();
+                let upgrade = Upgrade { path, request_id, client, handshake, introduction };
+                self.exchange.accept(upgrade);
+                upgrade::switching_protocols(&accept, &head.headers)
+            }
             Err(fault) => {
                 let (status, text) = fault.told();
                 let mut response = self.error(status, text, id);
@@ -175,10 +195,58 @@ impl Answerer {
         }
     }
 
+    /// Asks the path's doorkeeper, if it has one, whether a session may be opened, and for whom.
+    async fn admit(
+        &self,
+        path: usize,
+        carrier: Carrier,
+        head: &request::Parts,
+        id: &RequestId,
+        client: SocketAddr,
+    ) -> Result<Option<Principal>, Denial> {
+        let site = &self.site.paths[path];
+        let Some(doorkeeper) = site.service.doorkeeper() else { return Ok(None) };
+        let opening = Opening {
+            conn: self.peer.conn,
+            peer: client,
+            listener: &self.site.listener,
+            carrier,
+            request_id: id,
+            tls: self.peer.tls.as_ref(),
+            principal: None,
+            path: Some(&site.path),
+            headers: Some(&head.headers),
+        };
+        let verdict = match doorkeeper.knock(&opening, clock::now()) {
+            Verdict::Wait(verdict) => self.peer.asks.run(verdict).await,
+            verdict @ (Verdict::Pass(_) | Verdict::Refuse(_)) => Some(verdict),
+        };
+        match verdict {
+            Some(Verdict::Pass(principal)) => Ok(Some(principal)),
+            Some(Verdict::Refuse(denial)) => Err(denial),
+            // A doorkeeper that failed lets nobody in.
+            Some(Verdict::Wait(_)) | None => Err(Denial::Unauthorized),
+        }
+    }
+
+    /// The same answer whatever was wrong. RFC 6750, section 3: without an error code, which would
+    /// be a hint.
+    fn denied(&self, denial: Denial, id: &RequestId) -> Response<Full<Bytes>> {
+        match denial {
+            Denial::Unauthorized => {
+                let mut response = self.error(StatusCode::UNAUTHORIZED, denial.text(), id);
+                let scheme = HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+                response
+            }
+            Denial::Forbidden => self.error(StatusCode::FORBIDDEN, denial.text(), id),
+        }
+    }
+
     /// The path that this request is for. Exact, and a query is no part of it.
     pub(super) fn path(&self, head: &request::Parts) -> Option<(usize, &PathKind)> {
         let mut paths = self.site.paths.iter();
-        let at = paths.position(|path| path.path == head.uri.path())?;
+        let at = paths.position(|path| &*path.path == head.uri.path())?;
         Some((at, &self.site.paths[at].kind))
     }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::refusal::Refusal;
 use crate::close::CloseReason;
 use crate::context::RequestId;
+use crate::door::Introduction;
 use crate::trace::TraceContext;
 
 /// Where the conversation stands, as seen from the socket.
@@ -31,6 +32,7 @@ pub(super) struct Upgrade {
     pub(super) request_id: RequestId,
     pub(super) client: SocketAddr,
     pub(super) handshake: Option<TraceContext>,
+    pub(super) introduction: Introduction,
 }
 
 /// Shared by the parts of one connection, which all run in one task: the lock is never waited for.

@@ -32,6 +32,7 @@ use crate::admission::Refusal;
 use crate::asks::Asks;
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
+use crate::door::Introduction;
 use crate::limits::{Limits, Timeouts};
 use crate::pressure::{Pressure, PressureCell};
 use crate::service::Service;
@@ -70,7 +71,7 @@ impl PathKind {
 /// One configured path of an HTTP listener.
 pub struct HttpPath {
     /// Matched exactly against the path of the target; a query is ignored.
-    pub path: String,
+    pub path: Arc<str>,
     /// What it is for.
     pub kind: PathKind,
     /// Opens the sessions.
@@ -235,6 +236,8 @@ pub enum HttpEnd<S> {
         client: SocketAddr,
         /// The handshake's span, when it was sampled.
         handshake: Option<TraceContext>,
+        /// What the handshake leaves for the session.
+        introduction: Introduction,
     },
     /// The socket is closed.
     Closed {

@@ -14,6 +14,7 @@ use super::refusal;
 use crate::clock;
 use crate::close::CloseReason;
 use crate::context::RequestId;
+use crate::door::Principal;
 use crate::service::{
     Action, Actions, AskFuture, Carrier, Message, MessageKind, Opening, Session, Ticket,
 };
@@ -30,6 +31,8 @@ pub(super) struct Post<'a> {
     /// Whose it is: the peer, or whom a trusted proxy names.
     pub(super) client: SocketAddr,
     pub(super) trace: Option<&'a Arc<Trace>>,
+    /// Who the request speaks for, when a doorkeeper has looked.
+    pub(super) principal: Option<Principal>,
 }
 
 /// The code of a session or of its service panicked.
@@ -110,6 +113,9 @@ impl Post<'_> {
             carrier: Carrier::Http,
             request_id: self.id,
             tls: peer.tls.as_ref(),
+            principal: self.principal.as_ref(),
+            path: Some(&site.paths[self.path].path),
+            headers: Some(&self.head.headers),
         })
     }
 
@@ -146,7 +152,7 @@ impl Carried {
                 Action::Ask(ticket, ask) => {
                     self.ask.get_or_insert((ticket, ask));
                 }
-                Action::Push(..) => {}
+                Action::Push(..) | Action::CloseAt(_) | Action::Hold(_) => {}
                 Action::Close(reason) => {
                     self.close.get_or_insert(reason);
                 }

@@ -71,8 +71,16 @@ where
     debug_assert!(parts.read_buf.is_empty(), "the gate passes no more than the head");
     let (socket, unread) = parts.io.into_parts();
     match ending {
-        Ending::Upgrade(Upgrade { path, request_id, client, handshake }) => {
-            HttpEnd::Upgraded { socket, early: unread, path, request_id, client, handshake }
+        Ending::Upgrade(Upgrade { path, request_id, client, handshake, introduction }) => {
+            HttpEnd::Upgraded {
+                socket,
+                early: unread,
+                path,
+                request_id,
+                client,
+                handshake,
+                introduction,
+            }
         }
         Ending::Close { words, reason, linger } => {
             let tail = Tail { socket, unread, site, peer };

@@ -101,7 +101,7 @@ impl Answerer {
             what: What::Request(Box::new(RequestSpan {
                 method: head.method.clone(),
                 path: head.uri.path().to_owned(),
-                route: path.map(|path| path.path.clone()),
+                route: path.map(|path| path.path.to_string()),
                 status,
                 bytes,
                 user_agent: agent.map(cut),

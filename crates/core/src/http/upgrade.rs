@@ -1,16 +1,21 @@
 //! The handshake of WebSocket (RFC 6455, section 4.2): whether it is taken, and its answer.
-//! Pure; extensions and subprotocols are not negotiated.
+//! Pure; extensions are not negotiated, and of subprotocols only the one that browsers need.
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use http_body_util::Full;
 
 use super::origin::Origins;
 use crate::wire::websocket;
+
+/// The subprotocol that is agreed on when a peer offers it. A browser can send no header of its own,
+/// only subprotocols: its token is one, and it gives up unless one of its offers is taken. The one
+/// with the token is never said back.
+const SUBPROTOCOL: &str = "weir";
 
 /// Why a WebSocket path does not upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +95,8 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     }
 }
 
-/// The 101, for this `Sec-WebSocket-Accept`.
-pub(super) fn switching_protocols(accept: &str) -> Response<Full<Bytes>> {
+/// The 101, for this `Sec-WebSocket-Accept` and the headers of its request.
+pub(super) fn switching_protocols(accept: &str, offered: &HeaderMap) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -100,6 +105,11 @@ pub(super) fn switching_protocols(accept: &str) -> Response<Full<Bytes>> {
     // Base64 is always a value.
     if let Ok(accept) = HeaderValue::try_from(accept) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    let offers = offered.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offers = offers.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if offers.any(|offer| offer.trim_ascii() == SUBPROTOCOL.as_bytes()) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     response
 }

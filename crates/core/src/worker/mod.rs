@@ -278,7 +278,10 @@ impl<P: Poll> Worker<P> {
             return self.remove(key, CloseReason::Forced);
         }
         let late = self.drain.as_ref().is_some_and(|drain| drain.pace.is_over(self.bench.now()));
-        self.visit(key, |connection, lent| if late { connection.drain(lent) } else { Fate::Keep });
+        self.visit(key, |connection, lent| match connection.tell_open(lent) {
+            Fate::Keep if late => connection.drain(lent),
+            fate @ (Fate::Keep | Fate::End(_)) => fate,
+        });
     }
 
     fn answer(&mut self, answered: Answered) {

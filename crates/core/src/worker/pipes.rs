@@ -17,6 +17,7 @@ use super::{Bench, Control, Mailbox, Progress, Worker};
 use crate::admission::{Admission, AdmissionLimits, Refusal};
 use crate::connection::NewConnection;
 use crate::context::{ConnId, ConnIds, RequestId};
+use crate::door::Introduction;
 use crate::ends::{Ended, Ends};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::PipePoll;
@@ -143,6 +144,7 @@ impl PipeEngine {
             accepted: now,
             tls: None,
             handshake: None,
+            introduction: Introduction::default(),
         };
         let hand = self.hands.iter().min_by_key(|hand| hand.load.load(Ordering::Relaxed));
         if let Some(hand) = hand {

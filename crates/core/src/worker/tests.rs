@@ -14,6 +14,7 @@ use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::NewConnection;
 use crate::context::{ConnId, RequestId};
+use crate::door::Introduction;
 use crate::ends::Ends;
 use crate::limits::{Limits, Timeouts};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
@@ -147,6 +148,7 @@ impl World {
             accepted: self.now,
             tls: None,
             handshake: None,
+            introduction: Introduction::default(),
         };
         assert!(self.opens.try_send(new).is_ok());
         peer

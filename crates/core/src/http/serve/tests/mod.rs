@@ -122,8 +122,7 @@ fn connect() -> Client {
 /// `/ws` and `/post`, with small limits.
 fn site(registry: &Registry) -> HttpSite {
     let origins = Origins::same_host();
-    let path =
-        |path: &str, kind| HttpPath { path: path.to_owned(), kind, service: Arc::new(Obedient) };
+    let path = |path: &str, kind| HttpPath { path: path.into(), kind, service: Arc::new(Obedient) };
     let limits = Limits {
         message_bytes_max: 1000,
         header_bytes_max: 500,

@@ -1,0 +1,197 @@
+//! What the claims of a token must say (RFC 7519, section 4.1), with the time as an argument.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value};
+
+use crate::refusal::TokenError;
+
+/// Longest name of a principal, in bytes. It goes into headers and log lines.
+pub const PRINCIPAL_BYTES_MAX: usize = 256;
+
+/// What is asked of claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRules {
+    /// A token must be for one of these. Empty: its `aud` is not looked at.
+    pub audience: Vec<String>,
+    /// A token must be by this one. `None`: its `iss` is not looked at.
+    pub issuer: Option<String>,
+    /// How far two clocks may be apart.
+    pub leeway: Duration,
+    /// Whether a token must have an `exp`.
+    pub expiry_required: bool,
+    /// The claim that names the principal.
+    pub principal_claim: String,
+}
+
+impl Default for ClaimRules {
+    fn default() -> Self {
+        Self {
+            audience: Vec::new(),
+            issuer: None,
+            leeway: Duration::from_secs(30),
+            expiry_required: true,
+            principal_claim: "sub".to_owned(),
+        }
+    }
+}
+
+/// What a good token says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Who it is about: at most [`PRINCIPAL_BYTES_MAX`] bytes without control characters.
+    pub principal: Arc<str>,
+    /// When it stops being good, the leeway included.
+    pub expires: Option<SystemTime>,
+    /// Everything it says.
+    pub claims: Map<String, Value>,
+}
+
+impl ClaimRules {
+    /// Checks the claims of a token whose signature is good.
+    pub(crate) fn check(
+        &self,
+        claims: Map<String, Value>,
+        now: SystemTime,
+    ) -> Result<Token, TokenError> {
+        let expires = self.expiry(&claims, now)?;
+        for name in ["nbf", "iat"] {
+            if time(&claims, name)?.is_some_and(|from| from > now + self.leeway) {
+                return Err(TokenError::NotYetValid);
+            }
+        }
+        if !self.audience.is_empty() && !self.is_for_us(claims.get("aud")) {
+            return Err(TokenError::Audience);
+        }
+        if let Some(issuer) = &self.issuer
+            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        {
+            return Err(TokenError::Issuer);
+        }
+        let principal = claims.get(&self.principal_claim).and_then(Value::as_str);
+        let principal = principal.filter(|name| is_name(name)).ok_or(TokenError::Claims)?.into();
+        Ok(Token { principal, expires, claims })
+    }
+
+    /// The end of the token's time, which has not come.
+    fn expiry(
+        &self,
+        claims: &Map<String, Value>,
+        now: SystemTime,
+    ) -> Result<Option<SystemTime>, TokenError> {
+        match time(claims, "exp")? {
+            // A time that no clock shows is as good as none.
+            Some(expires) => match expires.checked_add(self.leeway) {
+                Some(end) if end <= now => Err(TokenError::Expired),
+                end => Ok(end),
+            },
+            None if self.expiry_required => Err(TokenError::Claims),
+            None => Ok(None),
+        }
+    }
+
+    /// `aud` is a text or a list of them (RFC 7519, section 4.1.3).
+    fn is_for_us(&self, audience: Option<&Value>) -> bool {
+        let ours =
+            |value: &Value| value.as_str().is_some_and(|a| self.audience.iter().any(|b| a == b));
+        match audience {
+            Some(Value::Array(list)) => list.iter().any(ours),
+            Some(one) => ours(one),
+            None => false,
+        }
+    }
+}
+
+/// Seconds since 1970, perhaps with a fraction (RFC 7519, section 2, NumericDate).
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, TokenError> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0).ok_or(TokenError::Claims)?;
+    let since = Duration::try_from_secs_f64(seconds).map_err(|_| TokenError::Claims)?;
+    SystemTime::UNIX_EPOCH.checked_add(since).map(Some).ok_or(TokenError::Claims)
+}
+
+/// Whether a text can be a principal's name: it must fit into a header and a log line.
+pub fn is_name(text: &str) -> bool {
+    (1..=PRINCIPAL_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn rules() -> ClaimRules {
+        ClaimRules { leeway: Duration::from_secs(10), ..ClaimRules::default() }
+    }
+
+    fn check(rules: &ClaimRules, claims: Value, expected: Result<&str, TokenError>) {
+        let Value::Object(map) = claims.clone() else { panic!("no object: {claims}") };
+        let checked = rules.check(map, at(1000)).map(|token| token.principal.to_string());
+        assert_eq!(checked, expected.map(str::to_owned), "{claims}");
+    }
+
+    #[test]
+    fn a_token_is_good_from_nbf_to_exp_with_the_leeway_on_both_sides() {
+        let ok = Ok("ann");
+        check(&rules(), json!({"sub": "ann", "exp": 1001}), ok);
+        check(&rules(), json!({"sub": "ann", "exp": 991}), ok);
+        check(&rules(), json!({"sub": "ann", "exp": 990}), Err(TokenError::Expired));
+        check(&rules(), json!({"sub": "ann", "exp": 990.5}), ok);
+        check(&rules(), json!({"sub": "ann", "exp": 2000, "nbf": 1010}), ok);
+        let early = Err(TokenError::NotYetValid);
+        check(&rules(), json!({"sub": "ann", "exp": 2000, "nbf": 1011}), early);
+        check(&rules(), json!({"sub": "ann", "exp": 2000, "iat": 1011}), early);
+    }
+
+    #[test]
+    fn a_time_is_a_number_that_a_clock_can_show() {
+        for exp in [json!("2000"), json!(null), json!(-1), json!([2000]), json!(1e300), json!({})] {
+            check(&rules(), json!({"sub": "ann", "exp": exp}), Err(TokenError::Claims));
+        }
+        check(&rules(), json!({"sub": "ann", "exp": 2000, "nbf": "x"}), Err(TokenError::Claims));
+    }
+
+    #[test]
+    fn a_token_without_an_end_is_good_only_where_that_is_allowed() {
+        check(&rules(), json!({"sub": "ann"}), Err(TokenError::Claims));
+        let lax = ClaimRules { expiry_required: false, ..rules() };
+        check(&lax, json!({"sub": "ann"}), Ok("ann"));
+        check(&lax, json!({"sub": "ann", "exp": 1}), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_token_for_or_by_somebody_else_is_refused() {
+        let strict = ClaimRules {
+            audience: vec!["weir".to_owned(), "gate".to_owned()],
+            issuer: Some("https://id.example".to_owned()),
+            ..rules()
+        };
+        let token =
+            |aud: Value, iss: Value| json!({"sub": "ann", "exp": 2000, "aud": aud, "iss": iss});
+        let issuer = json!("https://id.example");
+        check(&strict, token(json!("weir"), issuer.clone()), Ok("ann"));
+        check(&strict, token(json!(["other", "gate"]), issuer.clone()), Ok("ann"));
+        for aud in [json!("other"), json!([]), json!(null), json!(7), json!({"weir": 1})] {
+            check(&strict, token(aud, issuer.clone()), Err(TokenError::Audience));
+        }
+        for iss in [json!("https://id.example/"), json!(null), json!(["https://id.example"])] {
+            check(&strict, token(json!("weir"), iss), Err(TokenError::Issuer));
+        }
+    }
+
+    #[test]
+    fn the_principal_is_a_short_text_without_control_characters() {
+        let named = ClaimRules { principal_claim: "device".to_owned(), ..rules() };
+        check(&named, json!({"device": "d-1", "sub": "x", "exp": 2000}), Ok("d-1"));
+        for name in [json!(""), json!("a\r\nb"), json!(7), json!("x".repeat(257)), json!(null)] {
+            check(&named, json!({"device": name, "exp": 2000}), Err(TokenError::Claims));
+        }
+        check(&named, json!({"sub": "x", "exp": 2000}), Err(TokenError::Claims));
+    }
+}
