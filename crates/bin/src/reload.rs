@@ -138,10 +138,10 @@ impl Reloader {
         let upstreams = self.maker.make(&new, &self.upstreams.lock().clone())?;
         let parts = RouteParts { upstreams: &upstreams, stages: &self.stages, plans: &self.plans };
         let routes = engine::routes(&new, &parts)?;
-        // The seed is for ids that are given already.
         let before = self.key_set.lock().clone();
         let key_set = self.guards.key_set(&new.auth, before, &self.maker)?;
         let guarded = self.guards.guard(&new, key_set.as_deref(), routes.services());
+        // The seed is for ids, and these go on from the one of the start.
         let options = engine::options(&new, &guarded, 0, &self.tracing)?;
         let told = timeout(APPLY_TIMEOUT, self.running.reload(&options));
         told.await.context("an event loop did not hear of it in time; reload again")??;

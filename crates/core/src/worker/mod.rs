@@ -4,6 +4,7 @@
 
 pub(crate) mod asks;
 mod bench;
+mod closing;
 mod listing;
 pub(crate) mod pace;
 pub mod pipes;
@@ -11,8 +12,7 @@ pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::asks::Answered;
 pub(crate) use self::bench::Bench;
+use self::closing::Drain;
 use self::listing::Listing;
 use self::pace::Pace;
 use self::table::{Key, Table};
@@ -51,8 +52,6 @@ const WRITES_MAX: usize = 64;
 const SWEEP_MAX: usize = 512;
 /// Connections that linger at the same time; beyond it they are closed at once.
 const LINGER_MAX: usize = 1024;
-/// Connections that one order to shed closes at most.
-const SHED_MAX: usize = 256;
 /// How often deadlines are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -106,15 +105,6 @@ pub(crate) struct Worker<P: Poll> {
     ends: Arc<Ends>,
     /// Connections this worker has, its handshakes included: accept loops look at it.
     load: Arc<AtomicUsize>,
-}
-
-struct Drain {
-    window: Duration,
-    pace: Pace,
-    /// Next place to close.
-    at: usize,
-    /// Next place to tell; telling runs ahead of closing.
-    told: usize,
 }
 
 enum Woken<S> {
@@ -352,82 +342,6 @@ impl<P: Poll> Worker<P> {
         self.sweep_at = (to < end).then_some(to);
     }
 
-    fn drain(&mut self) {
-        let Some(mut drain) = self.drain.take() else { return };
-        let end = self.table.index_end();
-        let told = (drain.told + SWEEP_MAX).min(end);
-        for index in drain.told..told {
-            if let Some((key, _)) = self.table.at(index) {
-                self.visit(key, |connection, lent| connection.tell_drain(lent));
-            }
-        }
-        drain.told = told;
-        let mut due = drain.pace.due(self.bench.now()).min(WRITES_MAX);
-        while due > 0 && drain.at < end {
-            let index = drain.at;
-            drain.at += 1;
-            let Some((key, connection)) = self.table.at(index) else { continue };
-            if connection.phase != Phase::Open {
-                continue;
-            }
-            drain.pace.count();
-            due -= 1;
-            self.visit(key, |connection, lent| connection.drain(lent));
-        }
-        self.drain = Some(drain);
-    }
-
-    /// Once a second: whoever came into a place that the drain had passed already.
-    fn drain_late(&mut self) {
-        let (now, end, open) = (self.bench.now(), self.table.index_end(), self.open_count());
-        if let Some(drain) = &mut self.drain
-            && drain.at >= end
-            && drain.pace.is_over(now)
-        {
-            drain.pace = Pace::new(now, Duration::ZERO, open);
-            drain.at = 0;
-            drain.told = 0;
-        }
-    }
-
-    fn open_count(&self) -> usize {
-        (0..self.table.index_end())
-            .filter_map(|index| self.table.at(index))
-            .filter(|(_, connection)| connection.phase == Phase::Open)
-            .count()
-    }
-
-    fn force(&mut self) {
-        self.forced = true;
-        for index in 0..self.table.index_end() {
-            if let Some((key, _)) = self.table.at(index) {
-                self.remove(key, CloseReason::Forced);
-            }
-        }
-    }
-
-    fn shed(&mut self, bytes: usize) {
-        let mut largest = BinaryHeap::with_capacity(SHED_MAX + 1);
-        for index in 0..self.table.index_end() {
-            let Some((key, connection)) = self.table.at(index) else { continue };
-            if connection.outbox_bytes() > 0 {
-                largest.push(Reverse((connection.outbox_bytes(), key.raw())));
-            }
-            if largest.len() > SHED_MAX {
-                largest.pop();
-            }
-        }
-        let mut freed = 0;
-        for Reverse((waiting, key)) in largest.into_sorted_vec() {
-            if freed >= bytes {
-                break;
-            }
-            freed += waiting;
-            self.bench.cells.shed.add(1);
-            self.remove(Key::from_raw(key), CloseReason::Overload);
-        }
-    }
-
     fn list(&mut self) {
         let sites = &self.bench.sites;
         let tick = self.bench.tick();
@@ -469,7 +383,13 @@ impl<P: Poll> Worker<P> {
         }
         // What was decided first is the reason, unless replies were lost to a limit afterwards.
         let reason = match (connection.ending(), reason) {
-            (_, CloseReason::Forced | CloseReason::WriteTimeout | CloseReason::SlowConsumer)
+            (
+                _,
+                CloseReason::Forced
+                | CloseReason::WriteTimeout
+                | CloseReason::SlowConsumer
+                | CloseReason::Overload,
+            )
             | (None, _) => reason,
             (Some(first), _) => first,
         };
