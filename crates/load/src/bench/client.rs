@@ -38,7 +38,7 @@ pub(super) struct Run {
 }
 
 /// A run counts when everything but server and generator used less than this many processors.
-const OTHER_CORES_MAX: f64 = 0.3;
+pub(super) const OTHER_CORES_MAX: f64 = 0.3;
 /// A run that does not count is repeated at most so often.
 const ATTEMPTS: u32 = 4;
 
@@ -79,13 +79,29 @@ pub(super) fn generator(
     cell: Cell,
     server_pid: u32,
 ) -> Result<Command> {
-    let wire = cell.wire.to_possible_value().context("every wire has a name")?;
+    let mut command = echo(settings, peer, cell.wire, cell.connections, server_pid)?;
+    command.args(["--depth", &cell.depth.to_string()]);
+    Ok(command)
+}
+
+/// The generator's command but for its loop: `--depth` or `--rate`. Its output is piped.
+///
+/// # Errors
+/// When this program does not know its own path.
+pub(super) fn echo(
+    settings: &Settings,
+    peer: &Peer,
+    wire: Wire,
+    connections: usize,
+    server_pid: u32,
+) -> Result<Command> {
+    let wire = wire.to_possible_value().context("every wire has a name")?;
     let millis = |length: std::time::Duration| format!("{}ms", length.as_millis());
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("echo")
         .args(["--wire", wire.get_name(), "--addr", &peer.address.to_string()])
-        .args(["--connections", &cell.connections.to_string(), "--depth", &cell.depth.to_string()])
+        .args(["--connections", &connections.to_string()])
         .args(["--server-pid", &server_pid.to_string()])
         .args(["--duration", &millis(settings.duration())])
         .args(["--warmup", &millis(settings.warmup())])

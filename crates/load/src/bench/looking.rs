@@ -1,5 +1,6 @@
 //! `weir-load bench looking`: what it costs that weir can be looked at. The same binary with stages,
-//! logs and traces on and off in turn, and the side port's answers while the event loop is saturated.
+//! logs and traces on and off in turn, the side port's answers while the event loop is saturated, and
+//! what messages wait when the collector does not answer (`collectors`).
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +14,7 @@ use super::collector::Collector;
 use super::peers::{Peer, WEIR_OPS};
 use super::server::Server;
 use super::summary::{Spread, Target, table};
-use super::{Settings, machine};
+use super::{Settings, collectors, machine};
 use crate::clock;
 use crate::wire::Wire;
 
@@ -54,6 +55,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     let head = ["wire", "connections", "depth", "on", "off", "on / off", "on / on"];
     println!("{}", table(&head.map(String::from), &rows));
     targets.extend(side_port(settings)?);
+    targets.extend(collectors::run(settings)?);
     targets.iter().for_each(|target| println!("{target}"));
     settings.save("looking", &all)
 }
@@ -121,7 +123,7 @@ fn side_port(settings: &Settings) -> Result<Vec<Target>> {
     let mut times = [Vec::new(), Vec::new()];
     while generator.try_wait()?.is_none() {
         for (path, times) in ["/healthz", "/metrics"].iter().zip(&mut times) {
-            times.push(get(WEIR_OPS, path)?.as_secs_f64() * 1000.0);
+            times.push(page(WEIR_OPS, path)?.took.as_secs_f64() * 1000.0);
             sleep(Duration::from_millis(20));
         }
     }
@@ -135,18 +137,26 @@ fn side_port(settings: &Settings) -> Result<Vec<Target>> {
     Ok(["/healthz", "/metrics"].into_iter().zip(&times).map(target).collect())
 }
 
-/// GETs a path on a connection of its own and returns how long the whole answer took.
+/// An answer of the side port.
+pub(super) struct Page {
+    /// How long the whole of it took.
+    pub(super) took: Duration,
+    /// Head and body.
+    pub(super) text: String,
+}
+
+/// GETs a path on a connection of its own.
 ///
 /// # Errors
-/// When it is not a 200, or none comes.
-pub(super) fn get(address: SocketAddr, path: &str) -> Result<Duration> {
+/// When the answer is not a 200 in UTF-8, or none comes.
+pub(super) fn page(address: SocketAddr, path: &str) -> Result<Page> {
     let start = clock::now();
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).with_context(|| format!("GET {path}"))?;
-    let status = String::from_utf8_lossy(answer.split(|&byte| byte == b'\r').next().unwrap_or(&[]));
-    ensure!(answer.starts_with(b"HTTP/1.1 200"), "GET {path}: {status}");
-    Ok(start.elapsed())
+    let mut text = String::new();
+    stream.read_to_string(&mut text).with_context(|| format!("GET {path}"))?;
+    let status = text.lines().next().unwrap_or_default();
+    ensure!(status.starts_with("HTTP/1.1 200"), "GET {path}: {status}");
+    Ok(Page { took: start.elapsed(), text })
 }

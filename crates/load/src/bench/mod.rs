@@ -3,6 +3,7 @@
 
 mod client;
 mod collector;
+mod collectors;
 mod looking;
 mod peers;
 mod scale;
@@ -35,7 +36,7 @@ pub(crate) struct BenchArgs {
 enum What {
     /// Processor time a message, against every peer
     Speed,
-    /// What stages and logs cost, and the side port under load
+    /// What stages, logs and traces cost, the side port under load, and collectors that fail
     Looking,
     /// Very many idle connections, and a drain of all of them
     Scale,

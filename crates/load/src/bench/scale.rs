@@ -57,7 +57,7 @@ fn measure(settings: &Settings, wire: Wire) -> Result<(IdleReport, Vec<Target>)>
     let args = plan(settings, wire, &weir, server.pid());
     let mut slowest = 0.0_f64;
     let report = idle::run(&args, || {
-        let took = looking::get(WEIR_OPS, "/connections")?;
+        let took = looking::page(WEIR_OPS, "/connections")?.took;
         slowest = slowest.max(took.as_secs_f64() * 1000.0);
         Ok(())
     })?;
