@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::fleet::Target;
+use crate::tls::TlsArgs;
 use crate::wire::Wire;
 
 /// The server and its wire.
@@ -21,17 +22,20 @@ pub(crate) struct TargetArgs {
     /// The path to upgrade on (ws only)
     #[arg(long, default_value = "/ws")]
     pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
 }
 
 impl TargetArgs {
-    /// Resolves the server's name.
+    /// Resolves the server's name, and reads whom TLS trusts.
     ///
     /// # Errors
-    /// When it has no address.
+    /// When it has no address, or the file of authorities is no good.
     pub(crate) fn resolve(&self) -> Result<Target> {
         let mut addresses = self.addr.to_socket_addrs().with_context(|| self.addr.clone())?;
         let address: SocketAddr = addresses.next().context("the server has no address")?;
-        Ok(Target { wire: self.wire, address, path: self.path.clone() })
+        let tls = self.tls.client(&self.addr)?;
+        Ok(Target { wire: self.wire, address, path: self.path.clone(), tls })
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct EchoArgs {
 pub(crate) struct EchoReport {
     /// How messages were told apart.
     pub(crate) wire: Wire,
+    /// Whether they were sent in TLS.
+    pub(crate) tls: bool,
     /// Connections opened.
     pub(crate) connections: usize,
     /// Messages under way on each connection; absent in an open loop.
@@ -140,9 +142,10 @@ fn run(args: &EchoArgs) -> Result<EchoReport> {
     fleet.open(args.connections, OPENING_MAX, OPEN_TIMEOUT, &mut exchange)?;
     ensure!(
         fleet.open_count() == args.connections,
-        "{} of {} connections were refused",
+        "{} of {} connections were refused{}",
         args.connections - fleet.open_count(),
-        args.connections
+        args.connections,
+        fleet.failure().map_or_else(String::new, |failure| format!(": {failure}"))
     );
     let mut pace = args.rate.map(Pace::start).transpose()?;
     if let Some(pace) = &pace {
@@ -204,6 +207,7 @@ fn report(
     let server_busy = server.as_ref().is_some_and(|server| server.share >= BUSY);
     EchoReport {
         wire: args.target.wire,
+        tls: args.target.tls.tls,
         connections: args.connections,
         depth: args.rate.is_none().then_some(args.depth),
         rate: args.rate,

@@ -6,10 +6,12 @@ mod bench;
 mod clock;
 mod echo;
 mod fleet;
+mod handshakes;
 mod histogram;
 mod idle;
 mod pace;
 mod procfs;
+mod tls;
 mod wire;
 
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ enum Command {
     Echo(echo::EchoArgs),
     /// Hold very many idle connections, measure what they cost and how they are closed
     Idle(idle::IdleArgs),
+    /// Make TLS handshakes again and again, or very many at once, measure what they cost
+    Handshakes(handshakes::HandshakesArgs),
     /// Measure weir beside its peers and print tables
     Bench(bench::BenchArgs),
     /// A process of `idle`
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Echo(args) => echo::main(&args),
         Command::Idle(args) => idle::main(&args),
+        Command::Handshakes(args) => handshakes::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::IdlePart(args) => idle::part_main(&args),
     };

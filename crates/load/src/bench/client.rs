@@ -1,11 +1,12 @@
 //! One run: a fresh server, the generator beside it, and whether the run counts.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::Settings;
 use super::peers::Peer;
@@ -40,7 +41,7 @@ pub(super) struct Run {
 /// A run counts when everything but server and generator used less than this many processors.
 pub(super) const OTHER_CORES_MAX: f64 = 0.3;
 /// A run that does not count is repeated at most so often.
-const ATTEMPTS: u32 = 4;
+pub(super) const ATTEMPTS: u32 = 4;
 
 /// Runs `peer` under `cell` until a run counts, at most [`ATTEMPTS`] times, and returns the last.
 ///
@@ -101,6 +102,7 @@ pub(super) fn echo(
     command
         .arg("echo")
         .args(["--wire", wire.get_name(), "--addr", &peer.address.to_string()])
+        .args(peer.tls().arguments())
         .args(["--connections", &connections.to_string()])
         .args(["--server-pid", &server_pid.to_string()])
         .args(["--duration", &millis(settings.duration())])
@@ -115,7 +117,7 @@ pub(super) fn echo(
 ///
 /// # Errors
 /// When it failed, or an answer was wrong.
-pub(super) fn report_of(output: std::process::Output, log: &Path) -> Result<EchoReport> {
+pub(super) fn report_of<R: DeserializeOwned>(output: Output, log: &Path) -> Result<R> {
     ensure!(
         output.status.success(),
         "the generator failed: {} (the server's log is {})",

@@ -11,11 +11,12 @@ use serde::Serialize;
 use super::Settings;
 use super::client;
 use super::collector::{Collector, Manner};
-use super::looking::page;
 use super::peers::{Peer, WEIR_OPS};
 use super::server::Server;
+use super::side_port;
 use super::summary::{Spread, Target, table};
 use crate::clock;
+use crate::echo::EchoReport;
 use crate::wire::Wire;
 
 const ROUNDS: u32 = 5;
@@ -112,10 +113,10 @@ fn measure(
     let server = Server::start(peer.command(), peer.address, log, None)?;
     let mut command = client::echo(settings, peer, WIRE, CONNECTIONS, server.pid())?;
     let child = command.args(["--rate", &RATE.to_string()]).spawn()?;
-    let report = client::report_of(child.wait_with_output()?, log)?;
+    let report: EchoReport = client::report_of(child.wait_with_output()?, log)?;
     let metrics = match manner {
         Some(manner) => told(manner)?,
-        None => page(WEIR_OPS, "/metrics")?.text,
+        None => side_port::get(WEIR_OPS, "/metrics")?.body,
     };
     let [sum, count] =
         ["sum", "count"].map(|part| total(&metrics, &format!("weir_message_seconds_{part}"), ""));
@@ -133,7 +134,7 @@ fn measure(
 fn told(manner: Manner) -> Result<String> {
     let deadline = clock::now() + TOLD_TIMEOUT;
     loop {
-        let metrics = page(WEIR_OPS, "/metrics")?.text;
+        let metrics = side_port::get(WEIR_OPS, "/metrics")?.body;
         let spans =
             |result| total(&metrics, "weir_trace_spans_total", &format!("result=\"{result}\""));
         let (taken, lost) = (spans("exported"), spans("failed") + spans("dropped"));

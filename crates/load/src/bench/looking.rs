@@ -2,27 +2,26 @@
 //! logs and traces on and off in turn, the side port's answers while the event loop is saturated, and
 //! what messages wait when the collector does not answer (`collectors`).
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::client::{self, Cell, Run};
 use super::collector::Collector;
 use super::peers::{Peer, WEIR_OPS};
 use super::server::Server;
+use super::side_port;
 use super::summary::{Spread, Target, table};
 use super::{Settings, collectors, machine};
-use crate::clock;
+use crate::echo::EchoReport;
 use crate::wire::Wire;
 
 const ROUNDS: u32 = 5;
 /// weir with stages, logs and traces on may cost this multiple of weir with both off.
 const COST_MAX: f64 = 1.05;
 const ANSWER_MS_MAX: f64 = 50.0;
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The settings a user has for it.
 const OFF: [(&str, &str); 3] = [
     ("WEIR_METRICS__STAGES", "false"),
@@ -123,11 +122,11 @@ fn side_port(settings: &Settings) -> Result<Vec<Target>> {
     let mut times = [Vec::new(), Vec::new()];
     while generator.try_wait()?.is_none() {
         for (path, times) in ["/healthz", "/metrics"].iter().zip(&mut times) {
-            times.push(page(WEIR_OPS, path)?.took.as_secs_f64() * 1000.0);
+            times.push(side_port::get(WEIR_OPS, path)?.took.as_secs_f64() * 1000.0);
             sleep(Duration::from_millis(20));
         }
     }
-    client::report_of(generator.wait_with_output()?, &log)?;
+    client::report_of::<EchoReport>(generator.wait_with_output()?, &log)?;
     let slowest = |times: &[f64]| times.iter().copied().fold(0.0, f64::max);
     let target = |(path, times): (&str, &Vec<f64>)| Target {
         what: format!("slowest of {} answers of {path} under load, ms", times.len()),
@@ -135,28 +134,4 @@ fn side_port(settings: &Settings) -> Result<Vec<Target>> {
         max: ANSWER_MS_MAX,
     };
     Ok(["/healthz", "/metrics"].into_iter().zip(&times).map(target).collect())
-}
-
-/// An answer of the side port.
-pub(super) struct Page {
-    /// How long the whole of it took.
-    pub(super) took: Duration,
-    /// Head and body.
-    pub(super) text: String,
-}
-
-/// GETs a path on a connection of its own.
-///
-/// # Errors
-/// When the answer is not a 200 in UTF-8, or none comes.
-pub(super) fn page(address: SocketAddr, path: &str) -> Result<Page> {
-    let start = clock::now();
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).with_context(|| format!("GET {path}"))?;
-    let status = text.lines().next().unwrap_or_default();
-    ensure!(status.starts_with("HTTP/1.1 200"), "GET {path}: {status}");
-    Ok(Page { took: start.elapsed(), text })
 }

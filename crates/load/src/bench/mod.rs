@@ -8,8 +8,10 @@ mod looking;
 mod peers;
 mod scale;
 mod server;
+mod side_port;
 mod speed;
 mod summary;
+mod tls;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,6 +42,8 @@ enum What {
     Looking,
     /// Very many idle connections, and a drain of all of them
     Scale,
+    /// What TLS costs: idle connections, messages, handshakes beside nginx's, and a storm of them
+    Tls,
 }
 
 /// Where things are and how long to measure.
@@ -102,17 +106,20 @@ pub(crate) fn main(args: &BenchArgs) -> Result<()> {
         What::Speed => speed::run(settings),
         What::Looking => looking::run(settings),
         What::Scale => scale::run(settings),
+        What::Tls => tls::run(settings),
     }
 }
 
 impl Settings {
     /// The cells of one wire's table.
     fn cells(&self, wire: Wire) -> Vec<Cell> {
-        let connections: &[usize] = match &*self.connections {
-            [] if self.quick => &[100],
-            [] => &[100, 1000],
-            given => given,
-        };
+        self.cells_unless_given(wire, if self.quick { &[100] } else { &[100, 1000] })
+    }
+
+    /// The same, with these numbers of connections by default.
+    fn cells_unless_given(&self, wire: Wire, connections: &[usize]) -> Vec<Cell> {
+        let connections: &[usize] =
+            if self.connections.is_empty() { connections } else { &self.connections };
         let depths: &[u16] = if self.depth.is_empty() { &[1, 16] } else { &self.depth };
         let of_depth = |&depth: &u16| {
             connections.iter().map(move |&connections| Cell { wire, connections, depth })

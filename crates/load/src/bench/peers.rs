@@ -1,12 +1,13 @@
 //! The servers of the comparison and how each is started. What they do is in `crates/load/peers`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
 
 use super::Settings;
+use crate::tls::TlsArgs;
 use crate::wire::Wire;
 
 /// A server to measure.
@@ -19,6 +20,8 @@ pub(super) struct Peer {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The authority that vouches for it, if it is spoken to in TLS.
+    ca: Option<PathBuf>,
 }
 
 /// weir's addresses in `bench.toml`.
@@ -28,22 +31,56 @@ const WEIR_HTTP: SocketAddr = local(7680);
 pub(super) const WEIR_OPS: SocketAddr = local(7660);
 /// Where every other server is told to listen.
 const PEER_PORT: u16 = 7690;
+/// The same as an address.
+pub(super) const PEER_ADDRESS: SocketAddr = local(PEER_PORT);
 
-const fn local(port: u16) -> SocketAddr {
+/// An address of this machine alone.
+pub(super) const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
 }
 
 impl Peer {
     /// weir as it is measured, on one wire.
     pub(super) fn weir(settings: &Settings, wire: Wire) -> Self {
+        let address = if wire == Wire::Ws { WEIR_HTTP } else { WEIR_LINES };
         let config = settings.config.display().to_string();
+        let arguments = vec!["--config".into(), config, "serve".into()];
+        let (name, program) = ("weir".into(), settings.weir.clone());
+        Self { name, address, program, arguments, environment: Vec::new(), ca: None }
+    }
+
+    /// nginx with the `nginx.conf` of this folder, which has it listen at [`PEER_ADDRESS`].
+    pub(super) fn nginx(folder: &Path) -> Self {
+        let folder = folder.display().to_string();
+        let arguments = ["-p", &folder, "-c", "nginx.conf", "-e", "error.log"];
+        // Debian keeps it where only its administrator looks.
+        let path = format!("{}:/usr/sbin", std::env::var_os("PATH").unwrap_or_default().display());
         Self {
-            name: "weir".into(),
-            address: if wire == Wire::Ws { WEIR_HTTP } else { WEIR_LINES },
-            program: settings.weir.clone(),
-            arguments: vec!["--config".into(), config, "serve".into()],
-            environment: Vec::new(),
+            name: "nginx".into(),
+            address: PEER_ADDRESS,
+            program: "nginx".into(),
+            arguments: arguments.map(String::from).into(),
+            environment: vec![("PATH".into(), path)],
+            ca: None,
         }
+    }
+
+    /// The same with another configuration.
+    pub(super) fn configured_by(mut self, config: &Path) -> Self {
+        self.arguments[1] = config.display().to_string();
+        self
+    }
+
+    /// The same where it speaks TLS.
+    pub(super) fn in_tls(mut self, address: SocketAddr, ca: &Path) -> Self {
+        self.address = address;
+        self.ca = Some(ca.into());
+        self
+    }
+
+    /// How it is spoken to in TLS, if it is.
+    pub(super) fn tls(&self) -> TlsArgs {
+        TlsArgs { tls: self.ca.is_some(), ca: self.ca.clone(), server_name: None }
     }
 
     /// The same under another name, with settings from the environment.
@@ -137,6 +174,6 @@ fn python_peer(settings: &Settings, name: &str, file: &str) -> Peer {
 
 fn peer(name: &str, program: PathBuf, mut arguments: Vec<String>) -> Peer {
     arguments.push(PEER_PORT.to_string());
-    let (name, address) = (name.to_owned(), local(PEER_PORT));
-    Peer { name, address, program, arguments, environment: Vec::new() }
+    let (name, address) = (name.to_owned(), PEER_ADDRESS);
+    Peer { name, address, program, arguments, environment: Vec::new(), ca: None }
 }

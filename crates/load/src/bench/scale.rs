@@ -9,9 +9,10 @@ use clap::ValueEnum;
 use super::peers::{Peer, WEIR_OPS};
 use super::server::Server;
 use super::summary::{Target, table};
-use super::{Settings, looking, machine};
+use super::{Settings, machine, side_port};
 use crate::args::TargetArgs;
 use crate::idle::{self, IdleArgs, IdleReport};
+use crate::tls::TlsArgs;
 use crate::wire::Wire;
 
 const CONNECTIONS: usize = 19_000;
@@ -57,8 +58,8 @@ fn measure(settings: &Settings, wire: Wire) -> Result<(IdleReport, Vec<Target>)>
     let args = plan(settings, wire, &weir, server.pid());
     let mut slowest = 0.0_f64;
     let report = idle::run(&args, || {
-        let took = looking::page(WEIR_OPS, "/connections")?.took;
-        slowest = slowest.max(took.as_secs_f64() * 1000.0);
+        let answer = side_port::get(WEIR_OPS, "/connections")?;
+        slowest = slowest.max(answer.took.as_secs_f64() * 1000.0);
         Ok(())
     })?;
     let status = server.wait(EXIT_TIMEOUT)?;
@@ -74,7 +75,12 @@ fn measure(settings: &Settings, wire: Wire) -> Result<(IdleReport, Vec<Target>)>
 fn plan(settings: &Settings, wire: Wire, weir: &Peer, server_pid: u32) -> IdleArgs {
     let quick = settings.quick;
     let default = if quick { 1_000 } else { CONNECTIONS };
-    let target = TargetArgs { wire, addr: weir.address.to_string(), path: "/ws".into() };
+    let target = TargetArgs {
+        wire,
+        addr: weir.address.to_string(),
+        path: "/ws".into(),
+        tls: TlsArgs::default(),
+    };
     IdleArgs {
         target,
         connections: settings.connections.first().copied().unwrap_or(default),

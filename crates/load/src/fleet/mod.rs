@@ -3,9 +3,10 @@
 
 mod local;
 mod peer;
+mod stream;
 
-use std::io::{self, Read};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,13 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::clock;
+use crate::tls::Tls;
 use crate::wire::{self, Item, Wire};
 
 use self::peer::{Peer, Phase, check_upgrade};
 
 pub(crate) use self::local::{loopback_sources, raise_open_files};
+pub(crate) use self::stream::Shaken;
 
 /// Where the connections of a fleet go.
 #[derive(Clone, Debug)]
@@ -30,10 +33,17 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// The path to upgrade on; for WebSocket only.
     pub(crate) path: String,
+    /// TLS, if it is spoken.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What a fleet is for: it is told what happens and appends what is to be sent, in wire form.
 pub(crate) trait Load {
+    /// Connection `index` is open: secured where there is TLS, upgraded where it is WebSocket.
+    fn on_open(&mut self, _index: usize, _shaken: Option<Shaken>, _now: Instant) -> Then {
+        Then::Stay
+    }
+
     /// A whole message has come in on connection `index`. Whatever is appended to `out` goes out in
     /// one write with the answers to everything else in the same read.
     fn on_message(&mut self, index: usize, message: &[u8], now: Instant, out: &mut Vec<u8>);
@@ -45,10 +55,19 @@ pub(crate) trait Load {
     fn on_end(&mut self, index: usize, end: End);
 }
 
+/// What becomes of a connection that has just been opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It stays.
+    Stay,
+    /// It is ended as a polite peer does.
+    Close,
+}
+
 /// How a connection ended, seen from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It could not be opened: refused, reset, or the upgrade was turned down.
+    /// It could not be opened: refused, reset, or the handshake or the upgrade failed.
     Refused,
     /// The server closed after a WebSocket close with this code.
     Code(u16),
@@ -79,6 +98,7 @@ const CODE_ABSENT: u16 = 1005;
 const SCRATCH_BYTES: usize = 256 * 1024;
 const EVENTS_PER_TURN: usize = 1024;
 const WATCHED: Token = Token(usize::MAX);
+
 /// The connections and their event loop.
 pub(crate) struct Fleet {
     poll: Poll,
@@ -97,6 +117,8 @@ struct Peers {
     /// Connections that are neither open nor ended.
     opening: usize,
     open: usize,
+    /// The first failure of a handshake.
+    failure: Option<String>,
     scratch: Vec<u8>,
     out: Vec<u8>,
 }
@@ -113,6 +135,7 @@ impl Fleet {
             slots: Vec::new(),
             opening: 0,
             open: 0,
+            failure: None,
             scratch: vec![0; SCRATCH_BYTES],
             out: Vec::with_capacity(SCRATCH_BYTES),
         };
@@ -129,7 +152,7 @@ impl Fleet {
     }
 
     /// Opens `count` more connections, at most `opening_max` at a time, and returns when each is
-    /// open (upgraded, for WebSocket) or refused.
+    /// open (secured, for TLS; upgraded, for WebSocket) or refused.
     ///
     /// # Errors
     /// When that takes longer than `timeout`, or no socket can be made.
@@ -144,7 +167,7 @@ impl Fleet {
         let wanted = self.peers.slots.len() + count;
         loop {
             while self.peers.slots.len() < wanted && self.peers.opening < opening_max {
-                self.dial()?;
+                self.dial(false)?;
             }
             if self.peers.opening == 0 {
                 return Ok(());
@@ -160,6 +183,11 @@ impl Fleet {
     /// Connections that are open.
     pub(crate) fn open_count(&self) -> usize {
         self.peers.open
+    }
+
+    /// Why the first handshake failed, if one did.
+    pub(crate) fn failure(&self) -> Option<&str> {
+        self.peers.failure.as_deref()
     }
 
     /// Connections there ever were; their indices are below it.
@@ -217,14 +245,7 @@ impl Fleet {
     /// Starts a clean end on every open connection: a WebSocket close, or the end of the stream.
     pub(crate) fn close_all(&mut self, load: &mut impl Load) {
         for index in 0..self.peers.slots.len() {
-            let Some(peer) = &mut self.peers.slots[index] else { continue };
-            if self.peers.target.wire == Wire::Ws {
-                peer.close_sent = true;
-                self.send(index, load, |out| wire::encode_close(1000, index as u32, out));
-            } else {
-                // A failure shows as the end of the connection in a later turn.
-                drop(peer.stream.shutdown(Shutdown::Write));
-            }
+            self.peers.close(index, load);
         }
     }
 
@@ -239,14 +260,31 @@ impl Fleet {
         self.peers.sources = sources;
     }
 
-    fn dial(&mut self) -> Result<()> {
+    /// Begins one more connection, whose handshake may stop in the middle of its first message.
+    ///
+    /// # Errors
+    /// When no socket can be made.
+    pub(crate) fn dial(&mut self, stalls: bool) -> Result<()> {
+        self.peers.slots.push(None);
+        self.dial_into(self.peers.slots.len() - 1, stalls)
+    }
+
+    /// Begins a connection in the place of one that has ended.
+    ///
+    /// # Errors
+    /// When no socket can be made.
+    pub(crate) fn redial(&mut self, index: usize) -> Result<()> {
+        debug_assert!(self.peers.slots[index].is_none(), "its place is taken");
+        self.dial_into(index, false)
+    }
+
+    fn dial_into(&mut self, index: usize, stalls: bool) -> Result<()> {
         let Peers { target, sources, slots, opening, .. } = &mut self.peers;
-        let index = slots.len();
         let source = (!sources.is_empty()).then(|| sources[index % sources.len()]);
-        let mut peer = Peer::dial(target.address, source)?;
+        let mut peer = Peer::dial(target, source, stalls)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut peer.stream, Token(index), interest)?;
-        slots.push(Some(peer));
+        self.poll.registry().register(peer.stream.socket(), Token(index), interest)?;
+        slots[index] = Some(peer);
         *opening += 1;
         Ok(())
     }
@@ -261,13 +299,13 @@ impl Peers {
             if !event.is_writable() && !event.is_error() {
                 return;
             }
-            if !matches!(peer.stream.take_error(), Ok(None))
+            if !matches!(peer.stream.socket().take_error(), Ok(None))
                 || peer.on_connected(&self.target).is_err()
             {
                 return self.end(index, End::Refused, load);
             }
             if peer.phase == Phase::Open {
-                self.opened();
+                self.opened(index, load);
             }
         } else if event.is_writable() && peer.flush().is_err() {
             return self.end(index, End::Reset, load);
@@ -277,9 +315,49 @@ impl Peers {
         }
     }
 
-    fn opened(&mut self) {
+    fn opened(&mut self, index: usize, load: &mut impl Load) {
         self.opening -= 1;
         self.open += 1;
+        let shaken = self.slots[index].as_ref().and_then(|peer| peer.stream.shaken());
+        if load.on_open(index, shaken, clock::now()) == Then::Close {
+            self.close(index, load);
+        }
+    }
+
+    /// Starts a clean end: a WebSocket close, or the end of the stream.
+    fn close(&mut self, index: usize, load: &mut impl Load) {
+        let Some(peer) = &mut self.slots[index] else { return };
+        if peer.phase != Phase::Open {
+            return;
+        }
+        if self.target.wire == Wire::Ws {
+            peer.close_sent = true;
+            self.out.clear();
+            wire::encode_close(1000, index as u32, &mut self.out);
+            if peer.write(&self.out).is_err() {
+                self.end(index, End::Reset, load);
+            }
+        } else {
+            // A failure shows as the end of the connection in a later turn.
+            drop(peer.stream.shutdown());
+        }
+    }
+
+    /// The handshake is over: true when it was the last thing before the connection is open.
+    fn secured(&mut self, index: usize) -> io::Result<bool> {
+        let Some(peer) = &mut self.slots[index] else { return Ok(false) };
+        if peer.phase != Phase::Shaking || peer.stream.is_shaking() {
+            return Ok(false);
+        }
+        peer.on_secured(&self.target)?;
+        Ok(peer.phase == Phase::Open)
+    }
+
+    fn failed(&mut self, index: usize, error: &io::Error) {
+        let shaking = |peer: &Peer| peer.phase == Phase::Shaking;
+        if self.failure.is_none() && self.slots[index].as_ref().is_some_and(shaking) {
+            self.failure = Some(error.to_string());
+        }
     }
 
     /// Reads once, or to the end when the peer has closed: events are edge-triggered, but a short
@@ -290,14 +368,25 @@ impl Peers {
             let kept = peer.inbox.len();
             self.scratch[..kept].copy_from_slice(&peer.inbox);
             peer.inbox.clear();
-            let read = match peer.stream.read(&mut self.scratch[kept..]) {
+            let read = peer.stream.read(&mut self.scratch[kept..]);
+            match self.secured(index) {
+                Ok(true) => self.opened(index, load),
+                Ok(false) => {}
+                Err(_) => return self.end(index, End::Refused, load),
+            }
+            let read = match read {
                 Ok(0) => return self.end(index, End::Fin, load),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    peer.inbox.extend_from_slice(&self.scratch[..kept]);
+                    if let Some(peer) = &mut self.slots[index] {
+                        peer.inbox.extend_from_slice(&self.scratch[..kept]);
+                    }
                     return;
                 }
-                Err(_) => return self.end(index, End::Reset, load),
+                Err(error) => {
+                    self.failed(index, &error);
+                    return self.end(index, End::Reset, load);
+                }
             };
             let filled = kept + read;
             if let Err(end) = self.digest(index, filled, load) {
@@ -347,7 +436,7 @@ impl Peers {
         peer.keep(bytes)?;
         let written = peer.write(out).map_err(|_| End::Reset);
         if just_opened {
-            self.opened();
+            self.opened(index, load);
         }
         written
     }

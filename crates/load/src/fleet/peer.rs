@@ -1,13 +1,14 @@
 //! One client connection: how it is opened and upgraded, and its bytes on the way out. What the
 //! bytes that come in mean is not known here.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, bail};
 use mio::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
+use super::stream::Stream;
 use super::{End, SCRATCH_BYTES, Target};
 use crate::wire::Wire;
 
@@ -19,13 +20,14 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Connecting,
+    Shaking,
     Upgrading,
     Open,
 }
 
 /// A connection that has not ended.
 pub(super) struct Peer {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) phase: Phase,
     /// The start of an item that is not whole yet.
     pub(super) inbox: Vec<u8>,
@@ -35,23 +37,36 @@ pub(super) struct Peer {
     pub(super) close_sent: bool,
     /// The code of the close that came in.
     pub(super) close_code: Option<u16>,
+    /// Whether its handshake stops in the middle of the first message.
+    stalls: bool,
 }
 
 impl Peer {
     /// Starts to connect, from `source` if it is given.
-    pub(super) fn dial(address: SocketAddr, source: Option<Ipv4Addr>) -> Result<Self> {
+    pub(super) fn dial(target: &Target, source: Option<Ipv4Addr>, stalls: bool) -> Result<Self> {
+        let socket = connect(target.address, source)?;
         Ok(Self {
-            stream: connect(address, source)?,
+            stream: Stream::new(socket, target.tls.as_ref())?,
             phase: Phase::Connecting,
             inbox: Vec::new(),
             outbox: Vec::new(),
             close_sent: false,
             close_code: None,
+            stalls,
         })
     }
 
-    /// Sends the upgrade; on other wires the connection is open now.
+    /// Begins the TLS handshake; without one the connection is secured now.
     pub(super) fn on_connected(&mut self, target: &Target) -> io::Result<()> {
+        if !self.stream.is_shaking() {
+            return self.on_secured(target);
+        }
+        self.phase = Phase::Shaking;
+        if self.stalls { self.stream.stall() } else { self.stream.flush() }
+    }
+
+    /// Sends the upgrade; on other wires the connection is open now.
+    pub(super) fn on_secured(&mut self, target: &Target) -> io::Result<()> {
         if target.wire != Wire::Ws {
             self.phase = Phase::Open;
             return Ok(());
@@ -80,6 +95,7 @@ impl Peer {
 
     /// Writes what was kept, now that the socket has room.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()?;
         if self.outbox.is_empty() {
             return Ok(());
         }

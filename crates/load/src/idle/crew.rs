@@ -103,6 +103,7 @@ impl Part {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("idle-part")
             .args(["--wire", wire.get_name(), "--addr", &target.addr, "--path", &target.path])
+            .args(target.tls.arguments())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
