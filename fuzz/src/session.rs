@@ -22,7 +22,7 @@ use weir_core::service::{
     Actions, Answer, AskError, Message, MessageKind, Opening, Response, Service, Session, Ticket,
 };
 use weir_core::site::{Site, SiteWire};
-use weir_core::transport::{PipePeer, pipe};
+use weir_core::transport::{PipePeer, Socket, pipe};
 use weir_core::wire::{length, lines};
 
 const PEERS_MAX: usize = 8;
@@ -90,6 +90,7 @@ impl World {
         let site = u16::from(size % 3);
         let early = vec![b'\n'; usize::from(size % 5)];
         // A refusal is an answer too: the peer's end stays, and is cut.
+        let socket = Socket::Plain(socket);
         let connected = self.engine.connect(socket, site, address, early, self.now);
         self.peers[whom] = connected.is_ok().then_some(peer);
     }

@@ -80,12 +80,12 @@ impl Poll for MioPoll {
         // The token is the key: 64 bits on every platform that weir is built for.
         let token = Token(usize::try_from(key).map_err(io::Error::other)?);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(socket.tcp_mut(), token, interest)
+        self.poll.registry().register(socket.base_mut(), token, interest)
     }
 
     fn deregister(&mut self, socket: &mut Self::Socket, _key: u64) {
         // The drop that follows takes the descriptor out of epoll anyway.
-        if let Err(error) = self.poll.registry().deregister(socket.tcp_mut()) {
+        if let Err(error) = self.poll.registry().deregister(socket.base_mut()) {
             tracing::debug!(%error, "epoll deregistration");
         }
     }
@@ -133,10 +133,10 @@ impl PipePoll {
 }
 
 impl Poll for PipePoll {
-    type Socket = PipeSocket;
+    type Socket = Socket<PipeSocket>;
 
     fn register(&mut self, socket: &mut Self::Socket, key: u64) -> io::Result<()> {
-        self.watched.insert(key, socket.watch());
+        self.watched.insert(key, socket.base_mut().watch());
         Ok(())
     }
 

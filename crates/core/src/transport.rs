@@ -24,6 +24,15 @@ pub trait Transport {
     /// `WouldBlock` when nothing fits; anything else ends the connection.
     fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Says that our side ends, where a transport has words for it: TLS has. Asked again, it says
+    /// what is left of it.
+    ///
+    /// # Errors
+    /// `WouldBlock` when not all of it fits; anything else ends the connection.
+    fn say_end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Ends our side of the stream; what was written is still delivered.
     ///
     /// # Errors
@@ -78,49 +87,56 @@ impl Transport for mio::net::TcpStream {
     }
 }
 
-/// A socket of the table.
-pub enum Socket {
+/// A socket of the table, over TCP or over whatever else a poll watches.
+pub enum Socket<S: Transport = mio::net::TcpStream> {
     /// Bytes as they are.
-    Plain(mio::net::TcpStream),
+    Plain(S),
     /// TLS, with its state beside the table: a plain connection does not pay for its room.
-    Tls(Box<TlsSocket<mio::net::TcpStream>>),
+    Tls(Box<TlsSocket<S>>),
 }
 
-impl Socket {
-    /// The TCP socket, for the poll.
-    pub(crate) fn tcp_mut(&mut self) -> &mut mio::net::TcpStream {
+impl<S: Transport> Socket<S> {
+    /// The socket below, for the poll.
+    pub(crate) fn base_mut(&mut self) -> &mut S {
         match self {
-            Self::Plain(tcp) => tcp,
+            Self::Plain(plain) => plain,
             Self::Tls(tls) => tls.socket_mut(),
         }
     }
 }
 
-impl Transport for Socket {
+impl<S: Transport> Transport for Socket<S> {
     fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(tcp) => tcp.try_read(buf),
+            Self::Plain(plain) => plain.try_read(buf),
             Self::Tls(tls) => tls.try_read(buf),
         }
     }
 
     fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Plain(tcp) => tcp.try_write_vectored(bufs),
+            Self::Plain(plain) => plain.try_write_vectored(bufs),
             Self::Tls(tls) => tls.try_write_vectored(bufs),
+        }
+    }
+
+    fn say_end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(plain) => plain.say_end(),
+            Self::Tls(tls) => tls.say_end(),
         }
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(tcp) => tcp.shutdown_write(),
+            Self::Plain(plain) => plain.shutdown_write(),
             Self::Tls(tls) => tls.shutdown_write(),
         }
     }
 
     fn reset_on_drop(&mut self) {
         match self {
-            Self::Plain(tcp) => tcp.reset_on_drop(),
+            Self::Plain(plain) => plain.reset_on_drop(),
             Self::Tls(tls) => tls.reset_on_drop(),
         }
     }

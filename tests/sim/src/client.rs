@@ -1,10 +1,9 @@
-//! One client at work: it follows its script over the peer's end of a pipe, and keeps what it is
+//! One client at work: it follows its script over its end of a connection, and keeps what it is
 //! sent. It judges only what no server may ever send; the rest is for the invariants.
 
 use std::time::{Duration, Instant};
 
-use weir_core::transport::PipePeer;
-
+use crate::line::Line;
 use crate::rng::Rng;
 use crate::script::{End, Reading, Script, Step};
 use crate::wire::{Incoming, Reader, Wire, frame, opcode};
@@ -27,7 +26,9 @@ pub struct Client {
     pub closed: Option<Option<u16>>,
     /// The server's side ended in order.
     pub ended: bool,
-    pipe: PipePeer,
+    /// It ended without saying so, where it has TLS to say it with.
+    pub cut: bool,
+    line: Line,
     reader: Reader,
     rng: Rng,
     next_step: usize,
@@ -42,7 +43,7 @@ pub struct Client {
 
 impl Client {
     /// Begins a script now.
-    pub fn new(script: Script, pipe: PipePeer, rng: Rng, now: Instant) -> Self {
+    pub fn new(script: Script, line: Line, rng: Rng, now: Instant) -> Self {
         let next_read = match script.reading {
             Reading::Late(after) => now + after,
             Reading::Eager | Reading::Slow(_) | Reading::Never => now,
@@ -53,7 +54,8 @@ impl Client {
             received: Vec::new(),
             closed: None,
             ended: false,
-            pipe,
+            cut: false,
+            line,
             rng,
             next_step: 0,
             sending: Vec::new(),
@@ -70,9 +72,10 @@ impl Client {
     ///
     /// What no server may send, in words.
     pub fn step(&mut self, now: Instant) -> Result<bool, String> {
+        let pushed = self.line.push();
         let read = self.read(now)?;
         let sent = self.send(now);
-        Ok(read || sent)
+        Ok(pushed || read || sent)
     }
 
     /// When it wants to do something next, if time alone lets it.
@@ -84,7 +87,7 @@ impl Client {
 
     /// Whether all it has sent ends with a whole message.
     pub fn is_whole(&self) -> bool {
-        self.whole && self.sending.is_empty()
+        self.whole && self.sending.is_empty() && self.line.is_clear()
     }
 
     fn read(&mut self, now: Instant) -> Result<bool, String> {
@@ -99,23 +102,25 @@ impl Client {
             }
             Reading::Never => return Ok(false),
         };
-        let bytes = self.pipe.receive(most);
+        let mut bytes = Vec::new();
+        let came = self.line.receive(most, &mut bytes)?;
         self.reader.feed(&bytes);
         while let Some(incoming) = self.reader.take()? {
             self.take(incoming)?;
         }
-        if self.pipe.is_reset() {
+        if self.line.is_reset() {
             self.stop();
             self.ended = true;
-        } else if self.pipe.at_end() {
+        } else if self.line.at_end() {
+            self.cut = self.line.is_cut();
             if !self.reader.is_at_a_boundary() {
                 return Err("the stream ends in the middle of a message".to_owned());
             }
             self.stop();
-            self.pipe.shutdown_write();
+            self.line.end();
             self.ended = true;
         }
-        Ok(!bytes.is_empty() || self.ended)
+        Ok(came || self.ended)
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), String> {
@@ -158,7 +163,7 @@ impl Client {
                 self.sending = std::mem::take(&mut self.pongs);
             }
             if !self.sending.is_empty() {
-                let sent = self.pipe.send(&self.sending);
+                let sent = self.line.send(&self.sending);
                 self.sending.drain(..sent);
                 moved |= sent > 0;
                 if !self.sending.is_empty() {
@@ -180,9 +185,9 @@ impl Client {
                     self.sending = bytes;
                     self.whole = whole;
                 }
-                Step::HalfClose => self.pipe.shutdown_write(),
+                Step::HalfClose => self.line.end(),
                 Step::Reset => {
-                    self.pipe.reset();
+                    self.line.reset();
                     self.stop();
                     self.ended = true;
                 }
@@ -194,7 +199,8 @@ impl Client {
     pub fn facts(&self) -> String {
         let Script { wire, route, end, reading, .. } = &self.script;
         let stuck = if self.script.is_stuck() { ", stuck" } else { "" };
-        format!("({wire:?}, {route:?}, {end:?}, reads {reading:?}{stuck})")
+        let tls = if self.line.has_tls() { ", TLS" } else { "" };
+        format!("({wire:?}, {route:?}, {end:?}, reads {reading:?}{tls}{stuck})")
     }
 
     /// Whether it has a WebSocket's manners to keep.

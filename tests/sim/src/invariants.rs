@@ -4,6 +4,7 @@ use weir_core::close::CloseReason;
 
 use crate::client::{Client, FAREWELL};
 use crate::ledger::Account;
+use crate::line::RECORD_BYTES_MAX;
 use crate::order::Order;
 use crate::script::{End, MESSAGE_BYTES_MAX, Route};
 use crate::wire::Wire;
@@ -26,8 +27,9 @@ pub fn at_any_time(world: &World) -> Result<(), String> {
         if held.in_flight > IN_FLIGHT_MAX {
             return Err(format!("{held:?}: more than {IN_FLIGHT_MAX} in flight"));
         }
-        // A pipe holds at most 8 KiB, and what is held back is at most a read and a message.
-        let bound = 8192 + MESSAGE_BYTES_MAX + OVER;
+        // A pipe holds at most 8 KiB, TLS the beginning of a record before it, and what is held
+        // back is at most a read and a message.
+        let bound = 8192 + RECORD_BYTES_MAX + MESSAGE_BYTES_MAX + OVER;
         if held.rest_bytes > bound {
             return Err(format!("{held:?}: the rest is over {bound}"));
         }
@@ -169,6 +171,9 @@ fn answered(client: &Client, account: &Account, reason: CloseReason) -> Result<(
         }
         if client.is_websocket() && client.closed.is_none() {
             return Err("no Close frame came".to_owned());
+        }
+        if client.cut {
+            return Err("the stream ended without the end of TLS".to_owned());
         }
     }
     Ok(())

@@ -13,7 +13,6 @@ use weir_core::limits::{Limits, Timeouts};
 use weir_core::pipes::PipeEngine;
 use weir_core::service::Service;
 use weir_core::site::{Site, SiteWire};
-use weir_core::transport::pipe;
 use weir_core::wire::{length, lines};
 use weir_pipeline::echo::Echo;
 use weir_pipeline::template::Template;
@@ -21,6 +20,7 @@ use weir_pipeline::template::Template;
 use crate::client::{Client, FAREWELL, HEARTBEAT};
 use crate::invariants;
 use crate::ledger::{Ledger, Watched, address_of};
+use crate::line::Line;
 use crate::orders::Orders;
 use crate::rng::Rng;
 use crate::script::{ECHO_PREFIX, Faults, MESSAGE_BYTES_MAX, Route, Script};
@@ -29,6 +29,8 @@ use crate::wire::Wire;
 
 /// Bound on an outbox, in bytes.
 pub const OUTBOX_BYTES_MAX: usize = 8 * 1024;
+/// What production reads at once.
+const READ_BYTES_MAX: usize = 64 * 1024;
 /// Messages of one connection that may wait for an answer.
 pub const IN_FLIGHT_MAX: usize = 8;
 /// Longest leap of the clock: the sweep of production, and in a drain its tick.
@@ -103,7 +105,8 @@ impl World {
             per_listener_max: vec![None; SITES.len()],
         };
         let sites = sites(&clock, &ledger);
-        let engine = PipeEngine::new(sites, 2, admission, runtime.handle(), clock.now());
+        let mut engine = PipeEngine::new(sites, 2, admission, runtime.handle(), clock.now());
+        engine.read_at_most(rng.pick(&[50, 1000, READ_BYTES_MAX]));
         let window = Duration::from_secs(rng.pick(&[0, 2, 5]));
         Self { clock, ledger, outcomes, drain_at, engine, waiting, window, runtime, ends_seen: 0 }
     }
@@ -191,13 +194,13 @@ impl World {
         let mut connected = false;
         for (index, script, mut rng) in self.waiting.extract_if(.., |(_, s, _)| s.start <= elapsed)
         {
-            let (socket, peer) = pipe(rng.pick(&[64, 2048, 8192]));
+            let (socket, line) = Line::draw(rng.one_in(3), &mut rng);
             let site = site_of(script.wire, script.route);
             let outcome = &mut self.outcomes[index];
             match self.engine.connect(socket, site, address_of(index), Vec::new(), now) {
                 Ok(conn) => {
                     outcome.conn = Some(conn);
-                    outcome.client = Some(Client::new(script, peer, rng, now));
+                    outcome.client = Some(Client::new(script, line, rng, now));
                 }
                 Err(refusal) => outcome.refused = Some(refusal),
             }

@@ -118,6 +118,12 @@ impl<S: Transport> Connection<S> {
         if self.phase != Phase::Closing || self.outbox.is_some() {
             return Fate::Keep;
         }
+        // TLS' own end is a last message: without it the peer cannot tell a close from a cut.
+        if self.socket.say_end().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            self.flags.full = true;
+            self.outbox.get_or_insert_default().wait_for_unsent(lent.now);
+            return Fate::Keep;
+        }
         let done = self.flags.ended || self.socket.shutdown_write().is_err();
         if done || !lent.may_linger {
             return Fate::End(self.reason);

@@ -30,7 +30,7 @@ pub struct TlsSocket<S: Transport> {
 
 impl<S: Transport> TlsSocket<S> {
     /// Takes over after a handshake. What came right behind it is appended to `early`.
-    pub(crate) fn new(socket: S, mut tls: ServerConnection, early: &mut Vec<u8>) -> Self {
+    pub fn new(socket: S, mut tls: ServerConnection, early: &mut Vec<u8>) -> Self {
         tls.set_buffer_limit(Some(UNSENT_BYTES_MAX));
         // Appends what there is before it says that there is no more.
         let ended = match tls.reader().read_to_end(early) {
@@ -152,13 +152,17 @@ impl<S: Transport> Transport for TlsSocket<S> {
         Ok(taken)
     }
 
-    fn shutdown_write(&mut self) -> io::Result<()> {
+    fn say_end(&mut self) -> io::Result<()> {
         if !self.silent {
             self.silent = true;
             self.tls.send_close_notify();
         }
-        match self.send() {
-            // All else was sent before. A peer that has no room for 24 bytes more gets the FIN.
+        self.send()
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self.say_end() {
+            // A peer that has no room for 24 bytes more gets the FIN.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             Ok(()) | Err(_) => self.socket.shutdown_write(),
         }
@@ -186,8 +190,7 @@ impl<S: Transport> Transport for TlsSocket<S> {
 impl<S: Transport> Drop for TlsSocket<S> {
     fn drop(&mut self) {
         if !self.silent {
-            self.tls.send_close_notify();
-            self.send().ok();
+            self.say_end().ok();
         }
     }
 }

@@ -64,6 +64,11 @@ impl Bench {
         self
     }
 
+    /// Reads at most this many bytes at once from now on: as if much more came than a turn takes.
+    pub(crate) fn read_at_most(&mut self, bytes: usize) {
+        self.scratch = vec![0; bytes.clamp(1, READ_BYTES_MAX)].into_boxed_slice();
+    }
+
     /// A turn begins: `now` is its time for everything but stages.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.now = now;

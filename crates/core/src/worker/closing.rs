@@ -3,7 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 use super::table::Key;
@@ -23,6 +23,29 @@ pub(super) struct Drain {
     pub(super) at: usize,
     /// Next place to tell; telling runs ahead of closing.
     pub(super) told: usize,
+}
+
+/// Where a drain is with the place of somebody who comes while it goes on: a handshake was under
+/// way, or an upgrade.
+#[derive(Clone, Copy)]
+pub(super) enum Turn {
+    /// Not there yet.
+    Ahead,
+    /// It has told those before and after.
+    Told,
+    /// It has closed those before and after, and does not come back.
+    Passed,
+}
+
+impl Drain {
+    /// Somebody came into this place.
+    pub(super) fn join(&mut self, place: usize, now: Instant) -> Turn {
+        if place < self.at || self.pace.is_over(now) {
+            return Turn::Passed;
+        }
+        self.pace.join();
+        if place < self.told { Turn::Told } else { Turn::Ahead }
+    }
 }
 
 impl<P: Poll> Worker<P> {

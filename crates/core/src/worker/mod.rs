@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::asks::Answered;
 pub(crate) use self::bench::Bench;
-use self::closing::Drain;
+use self::closing::{Drain, Turn};
 use self::listing::Listing;
 use self::pace::Pace;
 use self::table::{Key, Table};
@@ -267,10 +267,11 @@ impl<P: Poll> Worker<P> {
         if self.forced {
             return self.remove(key, CloseReason::Forced);
         }
-        let late = self.drain.as_ref().is_some_and(|drain| drain.pace.is_over(self.bench.now()));
-        self.visit(key, |connection, lent| match connection.tell_open(lent) {
-            Fate::Keep if late => connection.drain(lent),
-            fate @ (Fate::Keep | Fate::End(_)) => fate,
+        let turn = self.drain.as_mut().map(|drain| drain.join(key.index(), self.bench.now()));
+        self.visit(key, |connection, lent| match (connection.tell_open(lent), turn) {
+            (Fate::Keep, Some(Turn::Passed)) => connection.drain(lent),
+            (Fate::Keep, Some(Turn::Told)) => connection.tell_drain(lent),
+            (fate @ (Fate::Keep | Fate::End(_)), _) => fate,
         });
     }
 

@@ -31,6 +31,11 @@ impl Pace {
         self.closed += 1;
     }
 
+    /// There is one more to close.
+    pub(crate) fn join(&mut self) {
+        self.total += 1;
+    }
+
     /// Whether the window is over: whoever comes now goes at once.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.started) >= self.window

@@ -22,7 +22,7 @@ use crate::ends::{Ended, Ends};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::PipePoll;
 use crate::site::Site;
-use crate::transport::PipeSocket;
+use crate::transport::{PipeSocket, Socket};
 
 /// Mail of each kind that waits for a worker.
 const MAIL_MAX: usize = 1024;
@@ -41,7 +41,7 @@ pub struct PipeEngine {
 /// The sending ends of a worker's lanes.
 struct Hand {
     control: mpsc::Sender<Control>,
-    opens: mpsc::Sender<NewConnection<PipeSocket>>,
+    opens: mpsc::Sender<NewConnection<Socket<PipeSocket>>>,
     load: Arc<AtomicUsize>,
 }
 
@@ -107,8 +107,16 @@ impl PipeEngine {
         self.hands.push(Hand { control, opens, load });
     }
 
-    /// What the accept loop does: admission, then the worker with the least load. `early` came
-    /// behind the handshake, where the wire has one.
+    /// Reads at most this many bytes at once, where production has room for 64 KiB: so that small
+    /// pipes, too, hold more than a turn takes.
+    pub fn read_at_most(&mut self, bytes: usize) {
+        for worker in &mut self.workers {
+            worker.bench.read_at_most(bytes);
+        }
+    }
+
+    /// What the accept loop does: admission, then the worker with the least load. The handshakes of
+    /// `socket` are over; `early` came right behind them.
     ///
     /// # Errors
     ///
@@ -119,7 +127,7 @@ impl PipeEngine {
     /// When 1,024 connections wait for one worker: turn it in between.
     pub fn connect(
         &self,
-        socket: PipeSocket,
+        socket: Socket<PipeSocket>,
         site: u16,
         peer: SocketAddr,
         early: Vec<u8>,

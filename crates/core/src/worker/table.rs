@@ -23,7 +23,8 @@ impl Key {
         Self((u64::from(generation) << 32) | index as u64)
     }
 
-    fn index(self) -> usize {
+    /// Its place in the table.
+    pub(crate) fn index(self) -> usize {
         (self.0 & 0xffff_ffff) as usize
     }
 

@@ -23,7 +23,7 @@ use crate::service::{
     Actions, Answer, Message, MessageKind, Opening, Response, Service, Session, Ticket,
 };
 use crate::site::{Site, SiteWire};
-use crate::transport::{PipePeer, PipeSocket, pipe};
+use crate::transport::{PipePeer, PipeSocket, Socket, pipe};
 use crate::wire::lines::{EmptyLines, Options, UnfinishedLine};
 
 /// Echoes; `ask` waits for an answer first, `exit` ends.
@@ -83,7 +83,7 @@ impl Session for EchoSession {
 
 struct World {
     worker: Worker<PipePoll>,
-    opens: mpsc::Sender<NewConnection<PipeSocket>>,
+    opens: mpsc::Sender<NewConnection<Socket<PipeSocket>>>,
     control: mpsc::Sender<Control>,
     metrics: Arc<CoreMetrics>,
     admission: Arc<Admission>,
@@ -137,7 +137,7 @@ impl World {
         let address = "127.0.0.1:9".parse().unwrap();
         let permit = self.admission.admit(0, std::net::IpAddr::from([127, 0, 0, 1]), self.now);
         let new = NewConnection {
-            socket,
+            socket: Socket::Plain(socket),
             site: 0,
             id,
             peer: address,
@@ -305,6 +305,22 @@ fn a_drain_says_farewell_at_its_pace() {
     assert_eq!(world.metrics.closed_for(CloseReason::Drained), 10);
     assert_eq!(world.worker.len(), 0);
     assert_eq!(world.admission.open(), 0);
+}
+
+#[test]
+fn who_comes_while_it_drains_is_told_to_go_within_the_window() {
+    let mut world = world(Limits::default(), calm());
+    let mut peers: Vec<_> = (0..4).map(|_| world.connect(4096)).collect();
+    world.turns(2);
+    assert!(world.control.try_send(Control::Drain(Duration::from_secs(10))).is_ok());
+    world.pass(5);
+    drop(peers.drain(..2));
+    world.turns(2);
+    // Into places that the drain has passed, and one behind all of them.
+    peers.extend((0..3).map(|_| world.connect(4096)));
+    world.turns(2);
+    world.pass(5);
+    assert!(peers.iter().all(|peer| peer.receive(99) == b"bye\n"));
 }
 
 #[test]

@@ -169,6 +169,22 @@ fn what_was_taken_and_not_sent_waits_here_and_is_bounded() {
 }
 
 #[test]
+fn an_end_that_does_not_fit_is_said_when_there_is_room() {
+    let (mut socket, mut client, _) = connected(30, b"");
+    assert_eq!(socket.try_write_vectored(&[IoSlice::new(b"last")]).unwrap(), 4);
+    assert!(would_block(socket.say_end()));
+    assert!(would_block(socket.say_end()));
+    let mut heard = Vec::new();
+    for _ in 0..9 {
+        heard.extend(client.hear(7));
+        socket.say_end().ok();
+    }
+    assert_eq!(heard, b"last");
+    assert!(!socket.has_unsent());
+    assert!(client.tls.process_new_packets().unwrap().peer_has_closed());
+}
+
+#[test]
 fn the_end_is_said_once_also_to_a_peer_that_ended_first() {
     let (socket, mut client, _) = connected(4096, b"");
     drop(socket);
