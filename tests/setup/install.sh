@@ -16,6 +16,7 @@ sslscan     sslscan
 kubectl     kubernetes-client
 systemd-analyze systemd
 chromium    chromium
+certutil    libnss3-tools
 openssl     openssl
 curl        curl
 make        make

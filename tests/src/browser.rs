@@ -2,8 +2,9 @@
 //! DevTools protocol.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,6 +12,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 
 use crate::http;
+use crate::pki::Pki;
+use crate::tools;
 use crate::wait::{eventually, within};
 use crate::websocket::WebSocket;
 
@@ -36,21 +39,47 @@ impl Browser {
     ///
     /// When it does not start.
     pub async fn open(url: &str) -> Self {
-        let name = format!("weir-tests-chromium-{}", std::process::id());
-        let profile = std::env::temp_dir().join(name);
+        Self::start(&profile(), url).await
+    }
+
+    /// Starts a Chromium that trusts this authority as its user has told it to, and opens `url`.
+    /// The hosts of `.example` are this one.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start, or does not find the page to be who it should be.
+    pub async fn open_trusting(pki: &Pki, url: &str) -> Self {
+        let profile = profile();
+        let store = profile.join(".pki/nssdb");
+        std::fs::create_dir_all(&store).expect("the temporary folder is writable");
+        let (store, ca) = (store.display(), pki.ca());
+        let trust = format!(
+            "certutil -d sql:{store} -N --empty-password && \
+             certutil -d sql:{store} -A -n tests -t C,, -i {}",
+            ca.display()
+        );
+        tools::shell(&trust, "").await.succeeded();
+        Self::start(&profile, url).await
+    }
+
+    async fn start(profile: &Path, url: &str) -> Self {
         let mut command = Command::new("chromium");
         command
             .args(["--headless=new", "--remote-debugging-port=0", "--disable-gpu"])
             // The sandbox refuses to run as root, which CI is; the page is our own.
             .args(["--no-sandbox", "--disable-dev-shm-usage", "--no-first-run"])
+            .arg("--host-resolver-rules=MAP *.example 127.0.0.1")
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg("about:blank");
+        // Where it looks for the authorities that its user trusts.
+        command.env("HOME", profile);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().expect("chromium is installed");
         let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
         let listening = devtools_address(&mut stderr);
         let address = within("chromium's DevTools", START, listening).await;
         let page = WebSocket::connect_to(address, &page_path(address).await, "").await;
+        let profile = profile.to_owned();
         let mut browser = Self { _child: child, _stderr: stderr, profile, page, calls: 0 };
         browser.call("Page.navigate", json!({ "url": url })).await;
         let origin = eventually("the page", async || {
@@ -95,6 +124,13 @@ impl Drop for Browser {
         // The browser may still be writing; what stays behind lies in the temporary folder.
         std::fs::remove_dir_all(&self.profile).ok();
     }
+}
+
+/// A folder for one browser alone.
+fn profile() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("weir-tests-chromium-{}-{number}", std::process::id()))
 }
 
 /// Reads `DevTools listening on ws://127.0.0.1:PORT/...`.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -28,6 +29,14 @@ impl TlsClient {
     /// When the files are not as written.
     pub fn trusting(pki: &Pki) -> Self {
         Self::new(pki, None)
+    }
+
+    /// Forgets every session: each handshake is a whole one, with the server's certificate in it.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        let mut config = ClientConfig::clone(self.0.config());
+        config.resumption = Resumption::disabled();
+        Self(TlsConnector::from(Arc::new(config)))
     }
 
     /// Trusts this authority and shows this certificate.
@@ -65,9 +74,18 @@ impl TlsClient {
     pub async fn connect(&self, address: SocketAddr, name: &str) -> std::io::Result<TlsPeer> {
         let socket = TcpStream::connect(address).await.expect("connects");
         socket.set_nodelay(true).expect("TCP_NODELAY");
-        let name = name.to_owned().try_into().expect("a server name");
-        let stream = within("a TLS handshake", SOON, self.0.connect(name, socket)).await?;
+        let stream = self.handshake(socket, name).await?;
         Ok(TlsPeer { stream: BufReader::new(stream) })
+    }
+
+    /// Begins TLS on a connected socket.
+    pub(crate) async fn handshake(
+        &self,
+        socket: TcpStream,
+        name: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = name.to_owned().try_into().expect("a server name");
+        within("a TLS handshake", SOON, self.0.connect(name, socket)).await
     }
 }
 

@@ -2,6 +2,7 @@
 //! Python's `websockets`.
 
 use serde_json::{Value, json};
+use weir_tests::pki::Pki;
 use weir_tests::tools::{self, shell};
 use weir_tests::{Browser, Gateway};
 
@@ -48,6 +49,52 @@ async fn chromium_talks_from_a_page_of_the_same_host() {
          s.onopen = () => done('open'); s.onerror = () => done('refused'); }})"
     );
     assert_eq!(browser.run(&refused).await, json!("refused"));
+}
+
+#[tokio::test]
+async fn chromium_talks_over_tls_with_whom_it_trusts_and_with_nobody_else() {
+    let (pki, strangers) = (Pki::new(), Pki::new());
+    let known = pki.issue("weir", &["weir.example"]);
+    let unknown = strangers.issue("mallory", &["mallory.example"]);
+    let echo = "[[listeners.paths]]\npath = \"/ws\"\nkind = \"websocket\"\nroute = \"main\"\n\
+                origins = [\"*\"]\n";
+    let gateway = Gateway::start()
+        .listener("http", &known.listener(""))
+        .tables(&format!(
+            "[[listeners]]\nname = \"stranger\"\naddress = \"127.0.0.1:0\"\nwire = \"http\"\n{}\n{echo}",
+            unknown.listener("")
+        ))
+        .await;
+    let port = gateway.address("http").port();
+    let script = tools::read("tests/clients/conversation.js");
+    let connect = format!("() => new WebSocket('wss://weir.example:{port}/ws')");
+    let fetched = format!(
+        "fetch('https://weir.example:{port}/echo', {{ method: 'POST', body: 'żółw' }})\
+         .then(reply => reply.text())"
+    );
+
+    let page = format!("https://weir.example:{port}/");
+    let mut browser = Browser::open_trusting(&pki, &page).await;
+    assert_eq!(browser.run("isSecureContext").await, json!(true));
+    assert_eq!(browser.run(&fetched).await, json!("żółw"));
+    let seen = browser.run(&format!("{script}; conversation({connect})")).await;
+    assert_eq!(seen, Value::from(conversation()));
+    assert_eq!(browser.run(&format!("tooBig({connect})")).await, too_big());
+
+    // The same listener by a name that the certificate does not have, and one by a stranger.
+    let stranger = gateway.address("stranger").port();
+    for host in [format!("other.example:{port}"), format!("mallory.example:{stranger}")] {
+        let refused = format!(
+            "new Promise(done => {{ const s = new WebSocket('wss://{host}/ws'); \
+             s.onopen = () => done('open'); s.onerror = () => done('refused'); }})"
+        );
+        assert_eq!(browser.run(&refused).await, json!("refused"), "{host}");
+    }
+    let told = |metrics: &weir_tests::Metrics| {
+        let labels = [("listener", "stranger"), ("result", "peer_refused")];
+        metrics.count("weir_tls_handshakes_total", &labels)
+    };
+    gateway.wait_for("the browser's alert", |metrics| told(metrics) >= 1).await;
 }
 
 #[tokio::test]

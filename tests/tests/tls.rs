@@ -263,18 +263,6 @@ async fn bad_files_are_faults_before_anything_is_bound() {
 }
 
 #[tokio::test]
-async fn certificates_say_when_they_end() {
-    let pki = Pki::new();
-    let tls = pki.issue("weir", &["weir.example"]).listener("");
-    let gateway = Gateway::start().listener("lines", &tls).await;
-    let labels = [("listener", "lines"), ("certificate", "weir.example")];
-    let metrics = gateway.metrics().await;
-    let end = metrics.count("weir_tls_certificate_expiry_timestamp_seconds", &labels);
-    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
-    assert!((29 * 86_400..31 * 86_400).contains(&(end - now)), "{end}");
-}
-
-#[tokio::test]
 async fn a_drain_over_tls_says_goodbye_and_the_end() {
     let pki = Pki::new();
     let tls = pki.issue("weir", &["weir.example"]).listener("");
@@ -289,78 +277,6 @@ async fn a_drain_over_tls_says_goodbye_and_the_end() {
     assert_eq!(peer.try_hear().await.expect("a clean end"), None);
     drop(peer);
     assert_eq!(gateway.exit_code().await, 0);
-}
-
-#[tokio::test]
-async fn new_files_are_used_and_open_connections_stay() {
-    let pki = Pki::new();
-    let identity = pki.issue("weir", &["weir.example"]);
-    let gateway = Gateway::start().listener("lines", &identity.listener("")).await;
-    let address = gateway.address("lines");
-    let client = TlsClient::trusting(&pki);
-    let mut open = Vec::new();
-    for _ in 0..50 {
-        open.push(client.connect(address, "weir.example").await.expect("TLS"));
-    }
-    let first = open[0].certificate();
-    let reloads = |metrics: &Metrics, result| {
-        let labels = [("listener", "lines"), ("result", result)];
-        metrics.count("weir_tls_reloads_total", &labels)
-    };
-
-    // Half of it: a certificate without its key changes nothing.
-    let key = std::fs::read(&identity.key).expect("readable");
-    let new = pki.issue("new", &["weir.example"]);
-    std::fs::copy(&new.certificate, &identity.certificate).expect("writable");
-    assert_eq!(std::fs::read(&identity.key).expect("readable"), key);
-    gateway.wait_for("the fault", |metrics| reloads(metrics, "error") == 1).await;
-    let peer = TlsClient::trusting(&pki).connect(address, "weir.example").await.expect("TLS");
-    assert_eq!(peer.certificate(), first, "the last good one stays");
-
-    std::fs::copy(&new.key, &identity.key).expect("writable");
-    gateway.wait_for("the reload", |metrics| reloads(metrics, "ok") == 1).await;
-    let peer = TlsClient::trusting(&pki).connect(address, "weir.example").await.expect("TLS");
-    assert_ne!(peer.certificate(), first);
-    for peer in &mut open {
-        peer.say("still here").await;
-        assert_eq!(peer.hear().await, "still here");
-    }
-}
-
-#[tokio::test]
-async fn the_swapped_link_of_a_kubernetes_volume_is_seen() {
-    let pki = Pki::new();
-    let volume = |name: &str| {
-        let identity = pki.issue(name, &["weir.example"]);
-        let folder = pki.folder().join(format!("..{name}"));
-        std::fs::create_dir(&folder).expect("writable");
-        std::fs::rename(identity.certificate, folder.join("tls.crt")).expect("writable");
-        std::fs::rename(identity.key, folder.join("tls.key")).expect("writable");
-    };
-    let link = |to: &str, name: &str| {
-        std::os::unix::fs::symlink(to, pki.folder().join(name)).expect("writable");
-    };
-    volume("one");
-    link("..one", "..data");
-    link("..data/tls.crt", "tls.crt");
-    link("..data/tls.key", "tls.key");
-    let identity = weir_tests::pki::Identity {
-        certificate: pki.folder().join("tls.crt"),
-        key: pki.folder().join("tls.key"),
-    };
-    let gateway = Gateway::start().listener("lines", &identity.listener("")).await;
-    let address = gateway.address("lines");
-    let shown = async || {
-        let peer = TlsClient::trusting(&pki).connect(address, "weir.example").await;
-        peer.expect("TLS").certificate()
-    };
-    let first = shown().await;
-    volume("two");
-    link("..two", "..data_tmp");
-    let (new, data) = (pki.folder().join("..data_tmp"), pki.folder().join("..data"));
-    std::fs::rename(new, data).expect("writable");
-    let changed = async || (shown().await != first).then_some(());
-    weir_tests::wait::eventually("the new certificate", changed).await;
 }
 
 #[tokio::test]
