@@ -27,6 +27,7 @@ pub mod prometheus;
 pub mod promql;
 pub mod rows;
 pub mod source;
+mod stream;
 pub mod tcp;
 pub mod tls;
 pub mod tokens;

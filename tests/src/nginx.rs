@@ -1,4 +1,5 @@
-//! nginx as an upstream that is not ours, with its own opinion of how many connections there are.
+//! nginx as an upstream that is not ours, with its own opinion of how many connections there are, and
+//! as what stands before weir.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -49,12 +50,25 @@ impl Nginx {
     ///
     /// When it does not start.
     pub async fn start_on(address: SocketAddr) -> Self {
+        Self::configured(address, ECHO_MODULE, &answers(address)).await
+    }
+
+    /// Starts nginx with these lines in its `http` block, which make it listen on `address`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn before(address: SocketAddr, http: &str) -> Self {
+        Self::configured(address, "", http).await
+    }
+
+    async fn configured(address: SocketAddr, modules: &str, http: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("weir-tests-nginx-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
-        std::fs::write(folder.join("nginx.conf"), configuration(address)).expect("writable");
+        std::fs::write(folder.join("nginx.conf"), configuration(modules, http)).expect("writable");
         let mut command = Command::new("nginx");
         command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
         command.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "error.log"]);
@@ -103,12 +117,30 @@ impl Drop for Nginx {
     }
 }
 
-fn configuration(address: SocketAddr) -> String {
+/// What answers POSTs.
+const ECHO_MODULE: &str = "load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;";
+
+fn answers(address: SocketAddr) -> String {
     let echo = |seconds: &str| format!("{seconds} echo_read_request_body; echo_request_body;");
     let (at_once, slow) = (echo(""), echo("echo_sleep 0.05;"));
     let (second, never) = (echo("echo_sleep 1;"), echo("echo_sleep 60;"));
     format!(
-        r#"load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;
+        r#"
+    server {{
+        listen {address};
+        location = /echo {{ {at_once} }}
+        location = /slow {{ {slow} }}
+        location = /second {{ {second} }}
+        location = /never {{ {never} }}
+        location = /big {{ echo_duplicate 2000000 x; }}
+        location = /broken {{ return 500; }}
+    }}"#
+    )
+}
+
+fn configuration(modules: &str, http: &str) -> String {
+    format!(
+        r#"{modules}
 daemon off;
 # One process: its death closes every socket.
 master_process off;
@@ -123,15 +155,7 @@ http {{
     scgi_temp_path scgi;
     log_format weir '$http_x_request_id $connections_active $request_method $uri $content_type';
     access_log access.log weir;
-    server {{
-        listen {address};
-        location = /echo {{ {at_once} }}
-        location = /slow {{ {slow} }}
-        location = /second {{ {second} }}
-        location = /never {{ {never} }}
-        location = /big {{ echo_duplicate 2000000 x; }}
-        location = /broken {{ return 500; }}
-    }}
+{http}
 }}
 "#
     )

@@ -1,5 +1,5 @@
-//! Peers over plain TCP: what every peer can do with its socket, and the two that speak lines and
-//! length-prefixed messages.
+//! Peers over TCP, or TLS on it: what every peer can do with its socket, and the two that speak
+//! lines and length-prefixed messages.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::stream::Stream;
+use crate::tls::TlsClient;
 use crate::wait::{SOON, within};
 
 /// How weir ended a connection, as its peer sees it.
@@ -23,7 +25,7 @@ pub enum Ending {
 /// A socket and what has been read from it but not taken.
 #[derive(Debug)]
 pub struct Peer {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     ended: Option<Ending>,
 }
@@ -66,7 +68,21 @@ impl Peer {
 
     fn opened(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY");
-        Self { stream, buffer: Vec::new(), ended: None }
+        Self { stream: Stream::Tcp(stream), buffer: Vec::new(), ended: None }
+    }
+
+    /// Ends the plain part: from here on it speaks TLS, with this name asked for.
+    ///
+    /// # Errors
+    ///
+    /// That of the handshake.
+    ///
+    /// # Panics
+    ///
+    /// When the handshake takes too long.
+    pub async fn over_tls(self, client: &TlsClient, name: &str) -> std::io::Result<Self> {
+        let stream = client.handshake(self.stream.into_tcp(), name).await?;
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), ended: None })
     }
 
     /// This end's address.
@@ -75,7 +91,7 @@ impl Peer {
     ///
     /// When the socket is not connected.
     pub fn local(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket")
+        self.stream.tcp().local_addr().expect("a connected socket")
     }
 
     /// Sends all of `bytes`. A failure is not told: the next read shows it.
@@ -89,7 +105,11 @@ impl Peer {
     ///
     /// When weir does not take them within [`SOON`].
     pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
-        within("weir to read", SOON, self.stream.write_all(bytes)).await.is_ok()
+        let sent = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        within("weir to read", SOON, sent).await.is_ok()
     }
 
     /// Sends `bytes` for as long as weir takes them, and says how many it took. Stops after `quiet`
@@ -126,7 +146,7 @@ impl Peer {
     /// until aborted. Ends by itself when weir ends the connection.
     pub fn flood(self, message: Vec<u8>) -> JoinHandle<()> {
         let packet = message.repeat(100);
-        let (mut reader, mut writer) = self.stream.into_split();
+        let (mut reader, mut writer) = tokio::io::split(self.stream);
         tokio::spawn(async move {
             let send = async { while writer.write_all(&packet).await.is_ok() {} };
             let mut scratch = vec![0; 64 * 1024];
@@ -141,7 +161,7 @@ impl Peer {
     ///
     /// When the socket option is refused.
     pub fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+        SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
     /// Plays dead: from now on the kernel drops every segment for this socket, so nothing is read
@@ -153,7 +173,7 @@ impl Peer {
     pub fn play_dead(&self) {
         // Classic BPF: `ret #0`, keep no byte of any segment.
         let drop_all = [SockFilter::new(0x06, 0, 0, 0)];
-        SockRef::from(&self.stream).attach_filter(&drop_all).expect("SO_ATTACH_FILTER");
+        SockRef::from(self.stream.tcp()).attach_filter(&drop_all).expect("SO_ATTACH_FILTER");
     }
 
     /// Takes what `parse` makes of the first bytes, once it makes something of them: a value and
