@@ -27,8 +27,9 @@ npm         npm
 python3     python3
 '
 # What each is for: WebSocket clients, Grafana's types of dashboards and a compiler that holds our
-# dashboards against them; WebSocket clients, Kubernetes' schemas, YAML.
-node_packages='ws@8.23.0 @grafana/schema@13.2.3 typescript@5.9.3'
+# dashboards against them, the schemas of what the Prometheus operator reads; WebSocket clients, Kubernetes' schemas, YAML.
+node_packages='ws@8.23.0 @grafana/schema@13.2.3 typescript@5.9.3
+    @kubernetes-models/prometheus-operator@6.0.0'
 python_packages='websockets==17.4 kubernetes-validate==1.37.0 PyYAML==6.0.3'
 tools=tests/.tools
 

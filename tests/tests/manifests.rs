@@ -2,6 +2,7 @@
 //! HAProxy, nginx, and weir itself, whose stages fit into the time that each of them gives it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -58,6 +59,64 @@ async fn the_manifests_are_right_for_four_releases() {
         std::fs::remove_file(&file).expect("the file is ours");
         assert_eq!(finished.code, 0, "{overlay}: {}{}", finished.stdout, finished.stderr);
     }
+}
+
+/// What the schema of a resource's kind has against it: the operator's own, by its validator, and by
+/// the compiler, which also finds keys that the schema does not know. Empty when nothing.
+async fn against_operator(resource: &Value) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    // Beside the packages, so that Node and the compiler find them.
+    let file = |ending: &str| {
+        tools::tools().join(format!("operator-{}-{number}.{ending}", std::process::id()))
+    };
+    let (script, typed) = (file("mjs"), file("ts"));
+    std::fs::write(&script, read("tests/setup/operator.mjs")).expect("writable");
+    let kind = text(resource, "kind");
+    let source = format!(
+        "import type {{ I{kind} }} from \
+         \"@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/{kind}\";\n\
+         export const resource: I{kind} = {resource};\n"
+    );
+    std::fs::write(&typed, source).expect("writable");
+    let mut validator = Command::new("node");
+    validator.arg(&script);
+    let validated = tools::run(validator, &resource.to_string()).await;
+    let mut compiler = Command::new(tools::tools().join("node_modules/.bin/tsc"));
+    let flags = "--noEmit --strict --skipLibCheck --target es2022 --module esnext \
+                 --moduleResolution bundler";
+    compiler.args(flags.split_whitespace()).arg(&typed);
+    let compiled = tools::run(compiler, "").await;
+    for file in [script, typed] {
+        std::fs::remove_file(file).expect("the file is ours");
+    }
+    let failed = validated.code != 0 || compiled.code != 0;
+    let said = [validated.stdout, validated.stderr, compiled.stdout, compiled.stderr].concat();
+    if failed { said } else { String::new() }
+}
+
+#[tokio::test]
+async fn what_the_operator_reads_is_of_its_own_schema() {
+    let resources = render("overlays/operator").await;
+    let monitor = of_kind(&resources, "PodMonitor");
+    for resource in [monitor, of_kind(&resources, "PrometheusRule")] {
+        let said = against_operator(resource).await;
+        assert_eq!(said, "", "{}", text(resource, "kind"));
+    }
+    // That the schema can say no: to a key that it does not know, and to values.
+    for (pointer, value, complaint) in [
+        ("/spec/podMetricsEndpoints/0", json!({ "port": "ops", "intervall": "15s" }), "intervall"),
+        ("/spec/podMetricsEndpoints/0", json!({ "port": "ops", "interval": "15 s" }), "pattern"),
+        ("/spec/jobLabel", json!(1), "jobLabel"),
+    ] {
+        let mut wrong = monitor.clone();
+        *wrong.pointer_mut(pointer).expect("it is there") = value;
+        let said = against_operator(&wrong).await;
+        assert!(said.contains(complaint), "{pointer}: {said:?}");
+    }
+    let mut wrong = of_kind(&resources, "PrometheusRule").clone();
+    wrong["spec"]["groups"][0]["rules"][0]["fore"] = json!("5m");
+    assert!(against_operator(&wrong).await.contains("fore"));
 }
 
 /// Kubernetes' documentation, "Pod Security Standards", restricted.
