@@ -1,5 +1,5 @@
 //! Collectors of traces that the test is in charge of: real receivers of OTLP over gRPC and HTTP
-//! that keep every span, and others that refuse or never answer.
+//! that keep every span, also behind TLS, and others that refuse or never answer.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,8 +19,11 @@ use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 use tonic::{Request, Response, Status};
 
+use crate::pki::{Identity, Pki};
+use crate::tls;
 use crate::wait::eventually;
 
 /// A span as it was received.
@@ -79,13 +82,27 @@ pub enum Manner {
     Silent,
 }
 
+impl Manner {
+    /// What `traces.protocol` is for it.
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Grpc | Self::RefusingGrpc | Self::Silent => "grpc",
+            Self::Http | Self::RefusingHttp => "http",
+        }
+    }
+}
+
 /// A running collector; it stops when dropped.
 #[derive(Debug)]
 pub struct Collector {
     address: SocketAddr,
+    /// Its base URL.
+    endpoint: String,
     manner: Manner,
     spans: Arc<Mutex<Vec<Span>>>,
-    task: JoinHandle<()>,
+    /// Of requests over HTTP.
+    heads: Arc<Mutex<Vec<String>>>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Collector {
@@ -99,31 +116,57 @@ impl Collector {
         let address = listener.local_addr().expect("a bound socket");
         let spans = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&spans);
-        let task = tokio::spawn(async move {
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&heads);
+        let serve = tokio::spawn(async move {
             match manner {
                 Manner::Grpc => serve_grpc(listener, kept, false).await,
                 Manner::RefusingGrpc => serve_grpc(listener, kept, true).await,
-                Manner::Http => serve_http(listener, kept, "200 OK").await,
-                Manner::RefusingHttp => serve_http(listener, kept, "503 Unavailable").await,
+                Manner::Http => serve_http(listener, kept, seen, "200 OK").await,
+                Manner::RefusingHttp => serve_http(listener, kept, seen, "503 Unavailable").await,
                 Manner::Silent => keep_silent(listener).await,
             }
         });
-        Self { address, manner, spans, task }
+        let endpoint = format!("http://{address}");
+        Self { address, endpoint, manner, spans, heads, tasks: vec![serve] }
+    }
+
+    /// Starts a collector behind TLS that shows this certificate, and lets in whom `clients` vouches
+    /// for.
+    ///
+    /// # Panics
+    ///
+    /// When there is no free port, or a file cannot be read.
+    pub async fn start_behind_tls(manner: Manner, shown: &Identity, clients: &Pki) -> Self {
+        let mut collector = Self::start(manner).await;
+        let protocol = if manner.protocol() == "grpc" { "h2" } else { "http/1.1" };
+        let acceptor = tls::acceptor(shown, clients, protocol);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let front = listener.local_addr().expect("a bound socket");
+        collector.endpoint = format!("https://localhost:{}", front.port());
+        collector.tasks.push(tokio::spawn(pass_on(listener, acceptor, collector.address)));
+        collector
     }
 
     /// Keys of `[traces]` that send everything here, and sample everything.
     pub fn keys(&self) -> String {
-        let protocol = match self.manner {
-            Manner::Grpc | Manner::RefusingGrpc | Manner::Silent => "grpc",
-            Manner::Http | Manner::RefusingHttp => "http",
-        };
-        let address = self.address;
-        format!("endpoint = \"http://{address}\"\nprotocol = \"{protocol}\"\nratio = 1.0")
+        let (endpoint, protocol) = (&self.endpoint, self.manner.protocol());
+        format!("endpoint = \"{endpoint}\"\nprotocol = \"{protocol}\"\nratio = 1.0")
+    }
+
+    /// Its base URL.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Every span so far.
     pub fn spans(&self) -> Vec<Span> {
         locked(&self.spans).clone()
+    }
+
+    /// The heads of requests over HTTP so far.
+    pub fn heads(&self) -> Vec<String> {
+        locked(&self.heads).clone()
     }
 
     /// Waits for a span of this name, and gives the first.
@@ -147,7 +190,22 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Ends TLS, and passes on what is inside.
+async fn pass_on(listener: TcpListener, acceptor: TlsAcceptor, to: SocketAddr) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let acceptor = acceptor.clone();
+        connections.spawn(async move {
+            // Who does not get through the handshake, or goes away, is the test's own business.
+            let mut outside = acceptor.accept(stream).await.ok()?;
+            let mut inside = TcpStream::connect(to).await.ok()?;
+            tokio::io::copy_bidirectional(&mut outside, &mut inside).await.ok()
+        });
+        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -177,20 +235,31 @@ async fn serve_grpc(listener: TcpListener, spans: Arc<Mutex<Vec<Span>>>, refuses
     server.serve_with_incoming(incoming).await.expect("the collector serves");
 }
 
-async fn serve_http(listener: TcpListener, spans: Arc<Mutex<Vec<Span>>>, status: &'static str) {
+async fn serve_http(
+    listener: TcpListener,
+    spans: Arc<Mutex<Vec<Span>>>,
+    heads: Arc<Mutex<Vec<String>>>,
+    status: &'static str,
+) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(answer(stream, Arc::clone(&spans), status));
+        connections.spawn(answer(stream, Arc::clone(&spans), Arc::clone(&heads), status));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Answers one connection's requests, one after the other, until it ends.
-async fn answer(mut stream: TcpStream, spans: Arc<Mutex<Vec<Span>>>, status: &'static str) {
+async fn answer(
+    mut stream: TcpStream,
+    spans: Arc<Mutex<Vec<Span>>>,
+    heads: Arc<Mutex<Vec<String>>>,
+    status: &'static str,
+) {
     let mut buffer = Vec::new();
     while let Some((head, body)) = next_request(&mut stream, &mut buffer).await {
         assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
         assert!(head.to_ascii_lowercase().contains("content-type: application/x-protobuf"));
+        locked(&heads).push(head);
         if status.starts_with("200") {
             let request = ExportTraceServiceRequest::decode(body.as_slice());
             keep(request.expect("protobuf of OTLP"), &spans);

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::pki::{Identity, Pki};
 use crate::wait::{SOON, within};
@@ -87,6 +88,29 @@ impl TlsClient {
         let name = name.to_owned().try_into().expect("a server name");
         within("a TLS handshake", SOON, self.0.connect(name, socket)).await
     }
+}
+
+/// A server's side that shows this certificate, speaks this protocol (ALPN) and lets in whom
+/// `clients` vouches for.
+///
+/// # Panics
+///
+/// When the files are not as written.
+pub fn acceptor(shown: &Identity, clients: &Pki, protocol: &str) -> TlsAcceptor {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate(&clients.ca())).expect("an authority");
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let key = PrivateKeyDer::from_pem_file(&shown.key).expect("a key");
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier.build().expect("a verifier"))
+        .with_single_cert(vec![certificate(&shown.certificate)], key)
+        .expect("a pair");
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    TlsAcceptor::from(Arc::new(config))
 }
 
 fn certificate(file: &std::path::Path) -> CertificateDer<'static> {

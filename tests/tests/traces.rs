@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use weir_tests::collector::{Collector, Manner, Span};
+use weir_tests::pki::{Identity, Pki};
 use weir_tests::prometheus::Prometheus;
 use weir_tests::rows::Client;
 use weir_tests::{Gateway, LinePeer, Peer, Upstream, WebSocket, http, tools, wait};
@@ -442,7 +443,8 @@ async fn the_exemplar_of_a_sampled_message_is_seen_in_openmetrics() {
     let text = page.text();
     assert!(text.ends_with("# EOF\n"));
     let trace = format!("# {{trace_id=\"{}\",span_id=\"{}\"}}", message.trace_id, message.span_id);
-    for family in ["weir_message_seconds", "weir_stage_seconds", "weir_upstream_request_seconds"] {
+    let families = ["message", "stage", "upstream_request", "pool_acquire"];
+    for family in families.map(|name| format!("weir_{name}_seconds")) {
         let bucket = format!("{family}_bucket");
         let shown = text.lines().any(|line| line.starts_with(&bucket) && line.contains(&trace));
         assert!(shown, "no exemplar at {family} in\n{text}");
@@ -479,10 +481,8 @@ async fn exemplars_are_seen_through_prometheus() {
 #[tokio::test]
 async fn the_standard_variables_are_honoured() {
     let collector = Collector::start(Manner::Http).await;
-    let endpoint = collector.keys();
-    let endpoint = endpoint.split('"').nth(1).expect("the endpoint").to_owned();
     let gateway = Gateway::start()
-        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
         .variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         .variable("OTEL_TRACES_SAMPLER", "always_on")
         .variable("OTEL_SERVICE_NAME", "orders-gateway")
@@ -492,4 +492,76 @@ async fn the_standard_variables_are_honoured() {
     let message = collector.span("process main").await;
     assert_eq!(message.resource["service.name"], "orders-gateway");
     assert_eq!(message.resource["deployment.environment.name"], "test");
+}
+
+/// The keys that show this certificate and trust this authority.
+fn tls_keys(shown: &Identity, trusted: &Pki) -> String {
+    let (certificate, key, ca) = (&shown.certificate, &shown.key, trusted.ca());
+    format!(
+        "ca_file = {ca:?}\nclient_certificate = {certificate:?}\nclient_key = {key:?}\n\
+         export_timeout = \"5s\""
+    )
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_is_sent_spans_and_shown_a_certificate() {
+    let pki = Pki::new();
+    let (server, client) = (pki.issue("collector", &["localhost"]), pki.issue("weir", &["weir"]));
+    for manner in [Manner::Grpc, Manner::Http] {
+        let collector = Collector::start_behind_tls(manner, &server, &pki).await;
+        let keys = format!("{}\n{}", collector.keys(), tls_keys(&client, &pki));
+        let gateway = Gateway::start().section("traces", &keys).await;
+        WebSocket::join(&gateway).await.echo("hello").await;
+        collector.span("process main").await;
+        let metrics = gateway.metrics().await;
+        assert_eq!(metrics.count("weir_trace_spans_total", &[("result", "failed")]), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_another_authority_vouches_for_is_sent_nothing_and_named_once() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let (server, client) = (pki.issue("collector", &["localhost"]), pki.issue("weir", &["weir"]));
+    for manner in [Manner::Grpc, Manner::Http] {
+        let collector = Collector::start_behind_tls(manner, &server, &pki).await;
+        let keys = format!("{}\n{}", collector.keys(), tls_keys(&client, &other));
+        let gateway = Gateway::start().section("traces", &keys).await;
+        let mut web = WebSocket::join(&gateway).await;
+        web.echo("hello").await;
+        gateway
+            .wait_for("failed spans", |metrics| {
+                metrics.count("weir_trace_spans_total", &[("result", "failed")]) > 0
+            })
+            .await;
+        let told = |line: &serde_json::Value| line["msg"] == "spans cannot be exported";
+        let line = gateway.logged("that spans cannot be exported", told).await;
+        assert_eq!(line["level"], "warn");
+        let error = line["error"].as_str().expect("a text");
+        assert!(error.contains("invalid peer certificate"), "{manner:?}: {error}");
+        assert!(collector.spans().is_empty());
+        web.echo("nobody else is harmed").await;
+    }
+}
+
+#[tokio::test]
+async fn the_variables_of_tls_and_headers_are_honoured_and_no_secret_is_shown() {
+    let pki = Pki::new();
+    let (server, client) = (pki.issue("collector", &["localhost"]), pki.issue("weir", &["weir"]));
+    let collector = Collector::start_behind_tls(Manner::Http, &server, &pki).await;
+    let text = |path: &std::path::Path| path.display().to_string();
+    let gateway = Gateway::start()
+        .variable("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
+        .variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        .variable("OTEL_EXPORTER_OTLP_CERTIFICATE", &text(&pki.ca()))
+        .variable("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &text(&client.certificate))
+        .variable("OTEL_EXPORTER_OTLP_CLIENT_KEY", &text(&client.key))
+        .variable("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20planted-secret")
+        .variable("OTEL_TRACES_SAMPLER", "always_on")
+        .await;
+    WebSocket::join(&gateway).await.echo("hello").await;
+    collector.span("process main").await;
+    assert!(collector.heads()[0].contains("authorization: Bearer planted-secret"));
+    let config = gateway.ops("/config").await;
+    assert!(config.text().contains(&text(&pki.ca())), "{}", config.text());
+    assert!(!config.text().contains("planted-secret"));
 }

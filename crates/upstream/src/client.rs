@@ -85,7 +85,8 @@ impl Upstream {
         let origins = origins(&options)?;
         let limits = pool_limits(&options)?;
         let needs_tls = origins.iter().any(|origin| origin.tls.is_some());
-        let tls = needs_tls.then(|| tls::connector(options.ca_file.as_deref())).transpose()?;
+        let tls =
+            needs_tls.then(|| tls::connector(options.ca_file.as_deref(), None)).transpose()?;
 
         let pool = Pool::new(limits, 0..origins.len());
         let pool = SharedPool::new(options.name.clone(), pool, metrics.pool(&options.name));

@@ -34,9 +34,9 @@ pub enum UpstreamBuildError {
         /// The option's name.
         limit: &'static str,
     },
-    /// The CA file cannot be read as PEM certificates.
-    #[error("cannot read certificates from {path}")]
-    CaFile {
+    /// A file of certificates, or of a key, cannot be read as PEM.
+    #[error("cannot read {path} as PEM")]
+    PemFile {
         /// As configured.
         path: PathBuf,
         /// What went wrong.

@@ -30,5 +30,6 @@ pub use call::{CallTimings, UpstreamRequest, UpstreamResponse};
 pub use client::Upstream;
 pub use error::{ConnectFault, UpstreamBuildError, UpstreamError};
 pub use metrics::UpstreamMetrics;
-pub use once::once;
+pub use once::Once;
 pub use options::UpstreamOptions;
+pub use tls::ClientIdentity;

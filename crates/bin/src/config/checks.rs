@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use weir_auth::Door;
 
 use super::auth::{Auth, KEY_SET};
@@ -244,17 +245,27 @@ pub(super) fn upstream(i: usize, upstream: &Upstream, faults: &Faults) {
         }
     }
     if let Some(file) = &upstream.ca_file {
-        let certificates = CertificateDer::pem_file_iter(file)
-            .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
-        match certificates {
-            Ok(certificates) if certificates.is_empty() => {
-                faults.add(&path("ca_file"), format!("{} has no certificates", file.display()));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                faults.add(&path("ca_file"), format!("cannot read {}: {error}", file.display()));
-            }
+        certificates(&path("ca_file"), file, faults);
+    }
+}
+
+/// A file has certificates in PEM.
+pub(super) fn certificates(key: &str, file: &Path, faults: &Faults) {
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => {
+            faults.add(key, format!("{} has no certificates", file.display()));
         }
+        Ok(_) => {}
+        Err(error) => faults.add(key, format!("cannot read {}: {error}", file.display())),
+    }
+}
+
+/// A file has a private key in PEM.
+pub(super) fn private_key(key: &str, file: &Path, faults: &Faults) {
+    if let Err(error) = PrivateKeyDer::from_pem_file(file) {
+        faults.add(key, format!("cannot read a key from {}: {error}", file.display()));
     }
 }
 

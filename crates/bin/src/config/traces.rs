@@ -1,13 +1,16 @@
 //! Traces: where spans go, and which messages have one. The standard variables of OpenTelemetry
 //! stand behind weir's own keys.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
 use serde_json::Value as Json;
 use weir_core::network::{Cidr, Networks};
 use weir_core::trace::TraceSettings;
+use weir_upstream::ClientIdentity;
 
+use super::checks;
 use super::faults::Faults;
 use super::raw::{Auto, Raw, Refused, Setting, choices};
 use super::section::{Section, section};
@@ -84,6 +87,13 @@ section! {
         pub endpoint: Auto<Option<Endpoint>> = "auto";
         /// "grpc", or "http": protobuf to the path /v1/traces behind the endpoint's.
         pub protocol: Auto<Protocol> = "auto";
+        /// PEM file of the certificates that an https collector is checked with. "off", and "auto"
+        /// without a variable: the system's.
+        pub ca_file: Auto<Option<PathBuf>> = "auto";
+        /// PEM file of the certificate that weir shows a collector that asks for one.
+        pub client_certificate: Auto<Option<PathBuf>> = "auto";
+        /// PEM file of its key.
+        pub client_key: Auto<Option<PathBuf>> = "auto";
         /// The part of messages and HTTP requests that is traced. "auto" without a variable: 0.01.
         pub ratio: Auto<Ratio> = "auto";
         /// Most messages and requests a second that are traced, whatever the ratio.
@@ -105,6 +115,15 @@ section! {
     }
 }
 
+/// What TLS to a collector trusts and shows. The files are there, and hold what they should.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CollectorTls {
+    /// Its authorities; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// What weir shows.
+    pub identity: Option<ClientIdentity>,
+}
+
 /// Which traces there are and where they go, with the environment in it.
 #[derive(Clone, Debug)]
 pub struct TracesPlan {
@@ -112,6 +131,8 @@ pub struct TracesPlan {
     pub endpoint: Option<String>,
     /// What it speaks.
     pub protocol: Protocol,
+    /// What TLS to an `https` collector trusts and shows.
+    pub tls: CollectorTls,
     /// Which messages are traced.
     pub settings: TraceSettings,
     /// Most messages and spans that wait.
@@ -142,10 +163,7 @@ impl TracesKeys {
             Auto::Auto => env.endpoint(),
         };
         let endpoint = endpoint.filter(|_| !env.is_disabled()).map(|endpoint| endpoint.0);
-        if protocol == Protocol::Http && endpoint.as_ref().is_some_and(|e| e.starts_with("https")) {
-            let text = "https is for protocol = \"grpc\" only: send it to a local collector";
-            faults.add("traces.endpoint", text.to_owned());
-        }
+        let tls = self.tls(&env, faults);
         let ratio = match self.ratio {
             Auto::Set(ratio) => ratio.0,
             Auto::Auto => env.ratio(),
@@ -164,6 +182,7 @@ impl TracesKeys {
         let plan = TracesPlan {
             endpoint,
             protocol,
+            tls,
             settings: TraceSettings {
                 ratio,
                 per_second_max: self.messages_per_second_max,
@@ -179,13 +198,49 @@ impl TracesKeys {
         (plan, env.warnings)
     }
 
+    fn tls(&self, env: &Environment<'_>, faults: &Faults) -> CollectorTls {
+        let file = |key: &Auto<Option<PathBuf>>, variable: &str| match key {
+            Auto::Set(file) => file.clone(),
+            Auto::Auto => env.exporter(variable).map(PathBuf::from),
+        };
+        let ca_file = file(&self.ca_file, "CERTIFICATE");
+        if let Some(file) = &ca_file {
+            checks::certificates("traces.ca_file", file, faults);
+        }
+        let certificate = file(&self.client_certificate, "CLIENT_CERTIFICATE");
+        let identity = match (certificate, file(&self.client_key, "CLIENT_KEY")) {
+            (Some(certificate), Some(key)) => {
+                checks::certificates("traces.client_certificate", &certificate, faults);
+                checks::private_key("traces.client_key", &key, faults);
+                Some(ClientIdentity { certificate, key })
+            }
+            (None, None) => None,
+            (Some(_), None) => {
+                faults.add("traces.client_key", "traces.client_certificate needs it");
+                None
+            }
+            (None, Some(_)) => {
+                faults.add("traces.client_certificate", "traces.client_key needs it");
+                None
+            }
+        };
+        CollectorTls { ca_file, identity }
+    }
+
     /// The settings as `/config` shows them: with what "auto" has come to.
     pub(super) fn show_with(&self, plan: &TracesPlan) -> serde_json::Map<String, Json> {
         let mut shown = self.show();
         let endpoint = plan.endpoint.as_deref().unwrap_or("off");
+        let file = |path: Option<&PathBuf>| {
+            path.map_or_else(|| "off".into(), |path| path.display().to_string().into())
+        };
+        let identity = plan.tls.identity.as_ref();
         for (key, value) in [
             ("endpoint", endpoint.into()),
             ("protocol", plan.protocol.show()),
+            ("ca_file", file(plan.tls.ca_file.as_ref())),
+            ("client_certificate", file(identity.map(|own| &own.certificate))),
+            ("client_key", file(identity.map(|own| &own.key))),
             ("ratio", plan.settings.ratio.into()),
             ("service_name", plan.service_name.as_str().into()),
         ] {
@@ -206,6 +261,12 @@ impl<'a> Environment<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
         let found = self.variables.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// The value of an exporter's variable, that of traces before that of all signals.
+    fn exporter(&self, name: &str) -> Option<&'a str> {
+        let of_traces = self.get(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"));
+        of_traces.or_else(|| self.get(&format!("OTEL_EXPORTER_OTLP_{name}")))
     }
 
     fn unusable<T>(&mut self, name: &str, value: &str, instead: T) -> T {
@@ -269,6 +330,8 @@ impl<'a> Environment<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::section::Table;
 
@@ -305,6 +368,26 @@ mod tests {
         let expected = ("deployment.environment.name".to_owned(), "test".to_owned());
         assert_eq!(plan.resource, [expected]);
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn the_files_of_tls_come_from_variables_and_must_be_good() {
+        let faults = Faults::default();
+        let mut table = Table::new(String::new(), config::Value::default(), &faults);
+        let keys = TracesKeys::read(&mut table).expect("every key has a default");
+        let variable = |name: &str, file: &str| (name.to_owned(), file.to_owned());
+        let variables = [
+            variable("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
+            variable("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            variable("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/else.pem"),
+            variable("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/nowhere/ca.pem"),
+            variable("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/nowhere/client.key"),
+        ];
+        let (plan, _) = keys.plan(&variables, &faults);
+        assert_eq!(plan.tls.ca_file.as_deref(), Some(Path::new("/nowhere/ca.pem")));
+        let told = format!("{faults:?}");
+        assert!(told.contains("traces.ca_file") && told.contains("/nowhere/ca.pem"), "{told}");
+        assert!(told.contains("traces.client_key needs it"), "{told}");
     }
 
     #[test]

@@ -3,24 +3,27 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use opentelemetry::KeyValue;
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_otlp::{
     RetryPolicy, SpanExporter as Otlp, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use opentelemetry_semantic_conventions::attribute::{
     PROCESS_PID, SERVICE_INSTANCE_ID, SERVICE_VERSION,
 };
+use weir_upstream::{ClientIdentity, Once};
 
 use super::http::Client;
-use crate::config::traces::{Protocol, TracesPlan};
+use crate::config::traces::{CollectorTls, Protocol, TracesPlan};
 use crate::version;
 
 /// The path of spans on a collector that speaks HTTP.
@@ -41,28 +44,79 @@ impl Export for Otlp {
     }
 }
 
+/// The exporter over HTTP, whose errors leave out why there was no answer.
+#[derive(Debug)]
+struct OverHttp {
+    exporter: Otlp,
+    client: Client,
+}
+
+impl Export for OverHttp {
+    fn export(&self, batch: Vec<SpanData>) -> Exporting<'_> {
+        Box::pin(async move {
+            let exported = SpanExporter::export(&self.exporter, batch).await;
+            exported.map_err(|error| match self.client.take_fault() {
+                Some(fault) => OTelSdkError::InternalFailure(fault),
+                None => error,
+            })
+        })
+    }
+}
+
 /// The exporter of this plan. Made inside the runtime that it will run on.
 pub(super) fn build(plan: &TracesPlan) -> anyhow::Result<Arc<dyn Export>> {
     let endpoint = plan.endpoint.as_deref().context("there is none")?;
     // The sender's deadline comes first, and is told once.
     let deadline = plan.export_timeout + Duration::from_secs(1);
-    let mut exporter = match plan.protocol {
-        Protocol::Grpc => Otlp::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(deadline)
-            .with_retry_policy(RetryPolicy::disabled())
-            .build()?,
-        Protocol::Http => Otlp::builder()
-            .with_http()
-            .with_http_client(Client)
-            .with_endpoint(format!("{}{PATH}", endpoint.trim_end_matches('/')))
-            .with_timeout(deadline)
-            .with_retry_policy(RetryPolicy::disabled())
-            .build()?,
+    let secure = endpoint.starts_with("https:");
+    let resource = resource(plan);
+    Ok(match plan.protocol {
+        Protocol::Grpc => {
+            let builder = Otlp::builder()
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .with_timeout(deadline)
+                .with_retry_policy(RetryPolicy::disabled());
+            let mut exporter = match secure {
+                true => builder.with_tls_config(tls(&plan.tls)?).build()?,
+                false => builder.build()?,
+            };
+            exporter.set_resource(&resource);
+            Arc::new(exporter)
+        }
+        Protocol::Http => {
+            let client = Client::new(match secure {
+                true => Once::with_tls(plan.tls.ca_file.as_deref(), plan.tls.identity.as_ref())?,
+                false => Once::plain(),
+            });
+            let mut exporter = Otlp::builder()
+                .with_http()
+                .with_http_client(client.clone())
+                .with_endpoint(format!("{}{PATH}", endpoint.trim_end_matches('/')))
+                .with_timeout(deadline)
+                .with_retry_policy(RetryPolicy::disabled())
+                .build()?;
+            exporter.set_resource(&resource);
+            Arc::new(OverHttp { exporter, client })
+        }
+    })
+}
+
+/// TLS for gRPC: tonic makes its own connections, with the same library and provider as all others.
+fn tls(plan: &CollectorTls) -> anyhow::Result<ClientTlsConfig> {
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     };
-    exporter.set_resource(&resource(plan));
-    Ok(Arc::new(exporter))
+    let tls = match &plan.ca_file {
+        Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(file)?)),
+        None => ClientTlsConfig::new().with_enabled_roots(),
+    };
+    Ok(match &plan.identity {
+        Some(ClientIdentity { certificate, key }) => {
+            tls.identity(Identity::from_pem(read(certificate)?, read(key)?))
+        }
+        None => tls,
+    })
 }
 
 /// Who the spans are of.
