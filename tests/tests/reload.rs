@@ -4,13 +4,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 use weir_tests::http::{self, HttpPeer};
+use weir_tests::pki::Pki;
 use weir_tests::rows::Client as _;
-use weir_tests::{Gateway, LinePeer, Upstream, WebSocket, kernel, wait};
+use weir_tests::tls::TlsClient;
+use weir_tests::{Gateway, LinePeer, Peer, Upstream, WebSocket, kernel, wait};
 
 /// A client that never stops asking, and panics at an answer that is lost or wrong.
 struct Traffic {
@@ -318,6 +320,53 @@ async fn a_fault_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
+async fn whom_to_believe_about_an_address_changes_for_the_next_connection() {
+    let gateway = Gateway::start()
+        .section("network", "trusted_proxies = [\"127.0.0.9\"]")
+        .listener("lines", "proxy_protocol = \"on\"")
+        .await;
+    let traffic = Traffic::start(&gateway).await;
+    let proxied = async |proxy: [u8; 4]| {
+        let peer = Peer::connect_from(proxy.into(), gateway.address("lines")).await;
+        let mut peer = LinePeer { peer };
+        peer.peer.send(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 7001\r\n").await;
+        peer
+    };
+    let mut before = proxied([127, 0, 0, 9]).await;
+    answers(&mut before, "one", "one").await;
+
+    let told = gateway.reload(|text| text.replace("127.0.0.9", "127.0.0.8")).await;
+    assert_eq!(told["changed"], serde_json::json!(["network.trusted_proxies"]));
+    answers(&mut before, "two", "two").await;
+    answers(&mut proxied([127, 0, 0, 8]).await, "believed", "believed").await;
+    proxied([127, 0, 0, 9]).await.peer.expect_end().await;
+    gateway.wait_for_closed("lines", "protocol_error", 1).await;
+    assert!(traffic.end().await > 0);
+}
+
+#[tokio::test]
+async fn the_pace_of_tls_handshakes_changes_for_the_next() {
+    let pki = Pki::new();
+    let tls = pki.issue("weir", &["weir.example"]).listener("");
+    let gateway = Gateway::start().listener("frames", &tls).limits("tls_handshakes_max = 8").await;
+    let traffic = Traffic::start(&gateway).await;
+    let client = TlsClient::trusting(&pki);
+    let address = gateway.address("frames");
+    let told = gateway
+        .reload(|text| text.replace("tls_handshakes_max = 8", "tls_handshakes_per_second_max = 2"))
+        .await;
+    let keys = ["limits.tls_handshakes_max", "limits.tls_handshakes_per_second_max"];
+    assert_eq!(told["changed"], serde_json::json!(keys));
+    let begun = Instant::now();
+    for _ in 0..5 {
+        client.connect(address, "weir.example").await.expect("TLS");
+    }
+    // Two at once, then one each half second.
+    assert!(begun.elapsed() > Duration::from_millis(1400), "{:?}", begun.elapsed());
+    assert!(traffic.end().await > 0);
+}
+
+#[tokio::test]
 async fn sighup_reloads_and_what_needs_a_restart_is_told_and_not_done() {
     let gateway = Gateway::start().await;
     let address = gateway.address("lines");
@@ -382,7 +431,6 @@ async fn figures(gateway: &Gateway) -> (usize, usize, u64, u64) {
     (kernel::open_files(pid), metrics.series(), tasks, kernel::resident_bytes(pid))
 }
 
-/// What a test of a changed address needs and this one has not: see the listeners' own tests.
 #[tokio::test]
 async fn a_listener_stays_where_it_is() {
     let gateway = Gateway::start().await;

@@ -17,7 +17,6 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::close::CloseReason;
-use crate::http::Trust;
 use crate::proxy::{self, ProxyError, Step};
 use crate::tls::{
     HandshakeResult, Handshakes, ListenerTls, Paced, Steps, TlsInfo, TlsSocket, TlsVersion,
@@ -35,8 +34,8 @@ const BEGINNING_INTERVAL: Duration = Duration::from_millis(100);
 /// What the connections of one listener go through before its wire.
 #[derive(Clone)]
 pub(crate) struct Handshake {
-    /// Who sends a PROXY header, where the listener takes them.
-    pub(crate) proxies: Option<Arc<Trust>>,
+    /// Whether trusted proxies send a PROXY header before all else.
+    pub(crate) proxied: bool,
     /// TLS, where the listener has it.
     pub(crate) tls: Option<Arc<ListenerTls>>,
 }
@@ -64,10 +63,10 @@ pub(crate) struct Patience<'a> {
 impl Handshake {
     /// Whether there is nothing to be done.
     pub(crate) fn is_empty(&self) -> bool {
-        self.proxies.is_none() && self.tls.is_none()
+        !self.proxied && self.tls.is_none()
     }
 
-    /// Reads the PROXY header of a trusted peer: the address of the client, `None` when it is that
+    /// Reads the PROXY header of a peer that was `trusted` when it was accepted: the address of the client, `None` when it is that
     /// of the socket. Nothing behind the header is read.
     ///
     /// # Errors
@@ -76,10 +75,12 @@ impl Handshake {
         &self,
         socket: &mut TcpStream,
         peer: SocketAddr,
+        trusted: bool,
         patience: &Patience<'_>,
     ) -> Result<Option<SocketAddr>, CloseReason> {
-        let Some(trust) = &self.proxies else { return Ok(None) };
-        let trusted = trust.proxies.contain(peer.ip());
+        if !self.proxied {
+            return Ok(None);
+        }
         let greeting = async {
             if trusted { header(socket).await } else { no_header(socket).await.map(|()| None) }
         };

@@ -44,6 +44,8 @@ pub(crate) struct Accepted {
     pub(crate) accepted: Instant,
     /// The place of its listener in [`Tasks::listeners`].
     pub(crate) listener: usize,
+    /// Its peer is a trusted proxy: the permit counts for no address yet.
+    pub(crate) trusted: bool,
 }
 
 /// A listener whose connections begin as tasks.
@@ -226,7 +228,7 @@ impl Tasks {
             counts: Arc::clone(&counts),
         };
         this.live.lock().insert(accepted.id, live);
-        let Accepted { socket, peer, id, permit, record, accepted, listener } = accepted;
+        let Accepted { socket, peer, id, permit, record, accepted, listener, trusted } = accepted;
         let task = Task {
             tasks: Arc::clone(this),
             peer,
@@ -238,7 +240,7 @@ impl Tasks {
             drain,
             counts,
         };
-        this.tracker.spawn(task.run(socket));
+        this.tracker.spawn(task.run(socket, trusted));
     }
 
     pub(crate) fn rows(&self, now: Instant) -> Vec<Row> {
@@ -331,10 +333,10 @@ fn readmit(permit: &Mutex<Option<Permit>>, address: IpAddr) -> Result<(), Refusa
 }
 
 impl Task {
-    async fn run(mut self, socket: std::net::TcpStream) {
+    async fn run(mut self, socket: std::net::TcpStream, trusted: bool) {
         let tasks = Arc::clone(&self.tasks);
         let guard = LiveGuard(Arc::clone(&tasks), self.id);
-        let reason = match self.serve(socket).await {
+        let reason = match self.serve(socket, trusted).await {
             Ending::Open(opened) => {
                 return self.hand_over(*opened, guard).await;
             }
@@ -343,7 +345,7 @@ impl Task {
         self.close(reason);
     }
 
-    async fn serve(&mut self, socket: std::net::TcpStream) -> Ending {
+    async fn serve(&mut self, socket: std::net::TcpStream, trusted: bool) -> Ending {
         let tasks = Arc::clone(&self.tasks);
         let listener = &tasks.listeners[self.listener];
         let mut socket = match tokio::net::TcpStream::from_std(socket) {
@@ -361,7 +363,8 @@ impl Task {
             handshakes: &tasks.handshakes,
             steps: &tasks.steps,
         };
-        match listener.handshake.proxied(&mut socket, self.peer, &patience).await {
+        let greeted = listener.handshake.proxied(&mut socket, self.peer, trusted, &patience);
+        match greeted.await {
             Ok(None) => {}
             Ok(Some(client)) => {
                 if let Err(refusal) = self.is_of(client) {

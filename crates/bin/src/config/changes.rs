@@ -14,9 +14,6 @@ use super::raw::Auto;
 /// Keys, and sections of keys, that are read once, when weir starts. All others are reloaded.
 pub const RESTART: &[&str] = &[
     "runtime",
-    "limits.tls_handshakes_max",
-    "limits.tls_handshakes_per_second_max",
-    "network",
     "listeners",
     "ops",
     "health",
@@ -91,8 +88,6 @@ impl Config {
     /// Takes over from `running` what only a restart changes.
     pub fn keep_fixed(&mut self, running: &Self) {
         self.runtime = running.runtime.clone();
-        self.handshakes = running.handshakes;
-        self.network = running.network.clone();
         self.listeners = running.listeners.clone();
         self.ops = running.ops.clone();
         self.health = running.health.clone();
@@ -153,7 +148,8 @@ fn is_secret(value: &Json) -> bool {
     value.as_str() == Some(REDACTED)
 }
 
-fn needs_restart(path: &str) -> bool {
+/// Whether a change of this key, or of everything in this section, takes a restart.
+pub(super) fn needs_restart(path: &str) -> bool {
     RESTART.iter().any(|fixed| path.strip_prefix(fixed).is_some_and(is_tail))
 }
 

@@ -2,6 +2,7 @@
 //! configuration comes to.
 
 use super::auth::{ApiKeyKeys, TokenKeyKeys};
+use super::changes::needs_restart;
 use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PathKeys, WebSocketKeys, Wire};
 use super::route::{EchoKeys, RouteKeys, UpstreamRouteKeys};
 use super::section::{Key, Section};
@@ -16,6 +17,7 @@ const HEAD: &str = "\
 # Durations are \"250ms\", \"30s\", \"1m30s\"; sizes are \"64KiB\", \"1MiB\" or bytes.
 # A variable WEIR_SECTION__KEY wins over the file (WEIR_LIMITS__CONNECTIONS_MAX=1000), in a list by
 # name (WEIR_LISTENERS__HTTP__ADDRESS=0.0.0.0:8080). \"weir check\" reads all of it and starts nothing.
+# SIGHUP and POST /reload read it again; what is marked \"restart\" is read when weir starts.
 ";
 
 const LISTS_HEAD: &str = "\
@@ -33,12 +35,13 @@ pub fn default_config() -> String {
     for section in SECTIONS {
         text.push('\n');
         comment(&mut text, "", section.about);
-        text.push_str(&format!("[{}]\n", section.name));
-        keys(&mut text, "", section.keys);
+        let note = if needs_restart(section.name) { "  # restart" } else { "" };
+        text.push_str(&format!("[{}]{note}\n", section.name));
+        keys(&mut text, "", section.name, section.keys);
     }
     text.push('\n');
     text.push_str(LISTS_HEAD);
-    reference::<ListenerKeys>(&mut text, "[[listeners]]");
+    reference::<ListenerKeys>(&mut text, "[[listeners]]  # restart");
     reference::<LinesKeys>(&mut text, "");
     reference::<LengthKeys>(&mut text, "");
     reference::<TlsKeys>(&mut text, "[listeners.tls]");
@@ -64,13 +67,19 @@ fn reference<S: Section>(text: &mut String, header: &str) {
     if !header.is_empty() {
         text.push_str(&format!("# {header}\n"));
     }
-    keys(text, "# ", S::KEYS);
+    keys(text, "# ", "", S::KEYS);
 }
 
-fn keys(text: &mut String, prefix: &str, keys: &[Key]) {
+fn keys(text: &mut String, prefix: &str, section: &str, keys: &[Key]) {
     for key in keys {
         comment(text, prefix, key.doc);
-        let note = if key.required { "  # required" } else { "" };
+        // Of a whole section it is said once.
+        let alone = !needs_restart(section) && needs_restart(&format!("{section}.{}", key.name));
+        let note = match key.required {
+            true => "  # required",
+            false if alone => "  # restart",
+            false => "",
+        };
         text.push_str(&format!("{prefix}{} = {}{note}\n", key.name, key.default));
     }
 }

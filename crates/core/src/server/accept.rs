@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arc_swap::ArcSwap;
+
 use super::plan::Target;
 use super::start::WorkerHand;
 use crate::admission::Admission;
@@ -27,7 +29,7 @@ pub(super) struct Acceptor {
     pub(super) target: Target,
     pub(super) form: RefusalForm,
     pub(super) admission: Arc<Admission>,
-    pub(super) trust: Arc<Trust>,
+    pub(super) trust: Arc<ArcSwap<Trust>>,
     pub(super) metrics: Arc<CoreMetrics>,
     pub(super) refuser: Refuser,
     pub(super) hands: Arc<[WorkerHand]>,
@@ -38,7 +40,8 @@ impl Accepting for Acceptor {
     async fn accepted(&mut self, socket: TcpStream, peer: SocketAddr) {
         let accepted = clock::now();
         // A proxy's connections are many clients': each counts for its own address once that is known.
-        let address = (!self.trust.proxies.contain(peer.ip())).then_some(peer.ip());
+        let trusted = self.trust.load().proxies.contain(peer.ip());
+        let address = (!trusted).then_some(peer.ip());
         let permit = match self.admission.admit(self.index, address, accepted) {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -76,7 +79,8 @@ impl Accepting for Acceptor {
                 hand.opens.send(new).await.is_ok()
             }
             Target::Task(listener) => {
-                let new = Accepted { socket, peer, id, permit, record, accepted, listener };
+                let new =
+                    Accepted { socket, peer, id, permit, record, accepted, listener, trusted };
                 hand.accepted.send(new).await.is_ok()
             }
         };

@@ -12,6 +12,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 pub use self::options::{ListenerKind, ListenerOptions, PathOptions, ServerOptions};
 use self::plan::{Plan, Target};
 pub use self::running::{ReloadError, Running};
@@ -56,7 +58,7 @@ pub struct Bound {
     listeners: Vec<BoundListener>,
     sites: Arc<[Site]>,
     tasks: Arc<[TaskListener]>,
-    trust: Arc<Trust>,
+    trust: Arc<ArcSwap<Trust>>,
     handshake_pace: Arc<Handshakes>,
     metrics: Arc<CoreMetrics>,
     http_metrics: HttpMetrics,
@@ -90,10 +92,10 @@ struct BoundListener {
 pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<Bound, BindError> {
     let http_metrics = HttpMetrics::register(registry)?;
     let tls_metrics = TlsMetrics::register(registry)?;
-    let trust = Arc::new(options.trust.clone());
-    let handshakes = options.listeners.iter().map(|one| handshake(one, &trust, &tls_metrics));
+    let trust = Arc::new(ArcSwap::from_pointee(options.trust.clone()));
+    let handshakes = options.listeners.iter().map(|one| handshake(one, &tls_metrics));
     let handshakes = handshakes.collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::new(&options, &handshakes, &trust, &http_metrics);
+    let plan = Plan::new(&options, &handshakes, &http_metrics);
     let mut listeners = Vec::with_capacity(options.listeners.len());
     for (one, target) in options.listeners.iter().zip(plan.targets) {
         let fault = |source| BindError::Listener {
@@ -133,14 +135,9 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
 }
 
 /// What the connections of a listener go through first.
-fn handshake(
-    one: &ListenerOptions,
-    trust: &Arc<Trust>,
-    metrics: &TlsMetrics,
-) -> Result<Handshake, BindError> {
+fn handshake(one: &ListenerOptions, metrics: &TlsMetrics) -> Result<Handshake, BindError> {
     let tls = one.tls.as_ref().map(|options| listener_tls(one, options, metrics));
-    let proxies = one.proxy_protocol.then(|| Arc::clone(trust));
-    Ok(Handshake { proxies, tls: tls.transpose()? })
+    Ok(Handshake { proxied: one.proxy_protocol, tls: tls.transpose()? })
 }
 
 /// TLS of a listener, from its files.

@@ -28,7 +28,6 @@ impl Plan {
     pub(super) fn new(
         options: &ServerOptions,
         handshakes: &[Handshake],
-        trust: &Arc<Trust>,
         http_metrics: &HttpMetrics,
     ) -> Self {
         let mut plan = Self {
@@ -36,7 +35,7 @@ impl Plan {
             labels: Vec::new(),
             tasks: Vec::new(),
             targets: Vec::new(),
-            trust: Arc::clone(trust),
+            trust: Arc::new(options.trust.clone()),
         };
         for (index, (one, handshake)) in options.listeners.iter().zip(handshakes).enumerate() {
             let handshake = handshake.clone();

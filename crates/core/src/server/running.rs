@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -24,7 +25,7 @@ use crate::metrics::{CoreMetrics, ExemplarRow};
 use crate::pressure::PressureCell;
 use crate::site::Site;
 use crate::tasks::TaskListener;
-use crate::tls::{self, ListenerTls, TlsReload};
+use crate::tls::{self, Handshakes, ListenerTls, TlsReload};
 use crate::view::{Query, Row};
 use crate::worker::Control;
 
@@ -44,7 +45,8 @@ pub struct Running {
     pub(super) metrics: Arc<CoreMetrics>,
     pub(super) http_metrics: HttpMetrics,
     pub(super) handshakes: Vec<Handshake>,
-    pub(super) trust: Arc<Trust>,
+    pub(super) trust: Arc<ArcSwap<Trust>>,
+    pub(super) handshake_pace: Arc<Handshakes>,
     pub(super) tasks: Arc<[TaskListener]>,
     pub(super) ends: Arc<Ends>,
     pub(super) hands: Arc<[WorkerHand]>,
@@ -97,11 +99,12 @@ impl Running {
         tls::reload(Arc::clone(&self.tls)).await
     }
 
-    /// Holds listeners to other limits, timeouts and services from now on.
+    /// Holds listeners to other limits, timeouts, trusted proxies and services from now on.
     ///
     /// Open connections have the new timeouts and limits at once, except the size of a message,
     /// which stays as it was when they opened, and keep the session they have: a changed service
-    /// is for new connections, and for the next request of an HTTP connection.
+    /// is for new connections, and for the next request of an HTTP connection. Whether a connection
+    /// may begin with a PROXY header was decided when it was accepted.
     ///
     /// # Errors
     /// When the listeners, their paths or the routes that they name are not those that are bound;
@@ -110,7 +113,7 @@ impl Running {
     /// # Cancel safety
     /// When dropped, some workers may hold to the old values: call it again.
     pub async fn reload(&self, options: &ServerOptions) -> Result<(), ReloadError> {
-        let plan = Plan::new(options, &self.handshakes, &self.trust, &self.http_metrics);
+        let plan = Plan::new(options, &self.handshakes, &self.http_metrics);
         let same = plan.labels == self.metrics.sites
             && plan.tasks.len() == self.tasks.len()
             && self.tasks.iter().zip(&plan.tasks).all(|(old, new)| old.is_shaped_as(new));
@@ -119,6 +122,8 @@ impl Running {
         }
         self.admission.set_limits(options.admission());
         self.metrics.set_connections_limit(options.connections_max);
+        self.trust.store(Arc::new(options.trust.clone()));
+        self.handshake_pace.set_limits(options.handshakes);
         for (old, new) in self.tasks.iter().zip(&plan.tasks) {
             old.replace_with(new);
         }

@@ -78,6 +78,7 @@ impl Bound {
             http_metrics: self.http_metrics.clone(),
             handshakes: self.handshakes.clone(),
             trust: Arc::clone(&self.trust),
+            handshake_pace: Arc::clone(&self.handshake_pace),
             tasks: Arc::clone(&self.tasks),
             ends,
             hands,

@@ -42,11 +42,28 @@ impl Default for HandshakeLimits {
 /// Lets handshakes begin. One for the process.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
-    limits: HandshakeLimits,
+    limits: Mutex<HandshakeLimits>,
     slots: Semaphore,
+    /// Slots in use that are more than the cap since it became smaller: they do not come back.
+    over: AtomicUsize,
     waiting: AtomicUsize,
     /// When the next one may begin, if they begin one after the other at the rate.
     next: Mutex<Option<Instant>>,
+}
+
+/// The right of one handshake to be in progress, until it is dropped.
+pub(crate) struct Slot<'a> {
+    slot: Option<SemaphorePermit<'a>>,
+    over: &'a AtomicUsize,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let less = |over: usize| over.checked_sub(1);
+        if self.over.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            self.slot.take().into_iter().for_each(SemaphorePermit::forget);
+        }
+    }
 }
 
 /// One of those that wait.
@@ -61,11 +78,31 @@ impl Drop for Waiting<'_> {
 impl Handshakes {
     pub(crate) fn new(limits: HandshakeLimits) -> Arc<Self> {
         Arc::new(Self {
-            limits,
+            limits: Mutex::new(limits),
             slots: Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)),
+            over: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             next: Mutex::new(None),
         })
+    }
+
+    /// Holds the handshakes that begin from now on to other limits. Those in progress go on.
+    pub(crate) fn set_limits(&self, limits: HandshakeLimits) {
+        let mut current = self.limits.lock();
+        let before = current.handshakes_max.min(Semaphore::MAX_PERMITS);
+        let after = limits.handshakes_max.min(Semaphore::MAX_PERMITS);
+        *current = limits;
+        if after < before {
+            let fewer = before - after;
+            self.over.fetch_add(fewer - self.slots.forget_permits(fewer), Ordering::Relaxed);
+        }
+        let mut more = after.saturating_sub(before);
+        let paid = |over: usize| Some(over.saturating_sub(more));
+        // What an earlier cut still owes is not given out a second time.
+        if let Ok(owed) = self.over.fetch_update(Ordering::Relaxed, Ordering::Relaxed, paid) {
+            more -= owed.min(more);
+        }
+        self.slots.add_permits(more);
     }
 
     /// Waits until a handshake may begin; it is in progress for as long as the value is held.
@@ -75,29 +112,32 @@ impl Handshakes {
     ///
     /// # Cancel safety
     /// Cancelled, its place goes to the next.
-    pub(crate) async fn begin(
-        &self,
-        deadline: Instant,
-    ) -> Result<SemaphorePermit<'_>, HandshakeResult> {
-        let begins = match self.limits.per_second_max {
+    pub(crate) async fn begin(&self, deadline: Instant) -> Result<Slot<'_>, HandshakeResult> {
+        let limits = *self.limits.lock();
+        let begins = match limits.per_second_max {
             Some(rate) => self.reserve(rate, deadline)?,
             None => None,
         };
         if let (None, Ok(slot)) = (begins, self.slots.try_acquire()) {
-            return Ok(slot);
+            return Ok(self.slot(slot));
         }
-        let _waiting = self.wait()?;
+        let _waiting = self.wait(limits.handshakes_max)?;
         if let Some(begins) = begins {
             tokio::time::sleep_until(begins).await;
         }
         // It is never closed.
-        self.slots.acquire().await.map_err(|_| HandshakeResult::Stopped)
+        let slot = self.slots.acquire().await.map_err(|_| HandshakeResult::Stopped)?;
+        Ok(self.slot(slot))
     }
 
-    fn wait(&self) -> Result<Waiting<'_>, HandshakeResult> {
+    fn slot<'a>(&'a self, slot: SemaphorePermit<'a>) -> Slot<'a> {
+        Slot { slot: Some(slot), over: &self.over }
+    }
+
+    fn wait(&self, handshakes_max: usize) -> Result<Waiting<'_>, HandshakeResult> {
         let waiting = Waiting(&self.waiting);
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        if before >= self.limits.handshakes_max.saturating_mul(WAITING_FACTOR) {
+        if before >= handshakes_max.saturating_mul(WAITING_FACTOR) {
             return Err(HandshakeResult::Overloaded);
         }
         Ok(waiting)
@@ -242,6 +282,32 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         drop(held);
         assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_cap_holds_for_those_who_come_and_cuts_nobody() {
+        let limits = |handshakes_max| HandshakeLimits { handshakes_max, per_second_max: None };
+        let handshakes = Handshakes::new(limits(4));
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(handshakes.begin(in_seconds(9)).await.unwrap());
+        }
+        let free = || handshakes.slots.available_permits();
+        handshakes.set_limits(limits(1));
+        assert_eq!(free(), 0, "three are in progress where one may be");
+        held.pop();
+        held.pop();
+        assert_eq!(free(), 0, "one is in progress still");
+        handshakes.set_limits(limits(3));
+        assert_eq!(free(), 2);
+        // What a cut still owes is settled by the raise, and only the rest is given out.
+        held.push(handshakes.begin(in_seconds(9)).await.unwrap());
+        held.push(handshakes.begin(in_seconds(9)).await.unwrap());
+        handshakes.set_limits(limits(1));
+        handshakes.set_limits(limits(4));
+        assert_eq!(free(), 1);
+        held.clear();
+        assert_eq!(free(), 4);
     }
 
     #[tokio::test(start_paused = true)]
