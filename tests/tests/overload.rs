@@ -1,8 +1,9 @@
-//! Running out of memory: nobody new is let in, the largest outboxes go first, everybody else is
-//! served, and it is over when they are gone.
+//! Running out of memory, or of time: nobody new is let in, the largest outboxes go first, everybody
+//! else is served, and it is over when they are gone.
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use weir_tests::rows::Client as _;
 use weir_tests::{Gateway, LinePeer, Peer, wait};
 
@@ -87,6 +88,52 @@ async fn clients_that_do_not_read_cost_themselves_and_nobody_else() {
         metrics.count("weir_connections_closed_total", &closed),
         metrics.count(ACTIONS, &OUTBOXES)
     );
+}
+
+/// Stopped and let on by turns, as a cgroup does with a pod that has used up its share.
+#[tokio::test]
+async fn a_weir_that_is_given_no_time_lets_nobody_in_and_sheds_until_it_has_time_again() {
+    let gateway = Gateway::start()
+        .limits("outbox_bytes_max = \"16MiB\"")
+        .timeouts("write = \"5m\"\nidle = \"10m\"")
+        .section("overload", "lag_high = \"150ms\"\nlag_critical = \"250ms\"")
+        .await;
+    let mut bystander = LinePeer::join(&gateway).await;
+    bystander.echo("before").await;
+    let address = gateway.address("lines");
+    let mut stuck = Peer::connect_narrow(address).await;
+    let line = [b"x".repeat(32 * 1024), b"\n".to_vec()].concat();
+    stuck.send_until_stuck(&line.repeat(128), Duration::from_secs(2)).await;
+
+    let starve = async || {
+        gateway.signal(Signal::STOP);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        gateway.signal(Signal::CONT);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let refused = wait::eventually("a refusal", async || {
+        starve().await;
+        let mut next = LinePeer::connect(address).await;
+        next.say("x").await;
+        next.try_hear().await.filter(|line| line.contains("overloaded"))
+    })
+    .await;
+    assert_eq!(refused, "error: refused: overloaded, try again later");
+    bystander.echo("during").await;
+    wait::eventually("the outbox to be closed", async || {
+        starve().await;
+        (gateway.metrics().await.count(ACTIONS, &OUTBOXES) > 0).then_some(())
+    })
+    .await;
+    let told = gateway.logged("the overload", |line| line["msg"] == "overload").await;
+    assert!(told["lag_ms"].as_u64() >= Some(150), "{told}");
+    wait::eventually("the overload to be over", async || {
+        (gateway.ops("/readyz").await.status == 200).then_some(())
+    })
+    .await;
+    LinePeer::join(&gateway).await.echo("after").await;
+    bystander.echo("after").await;
+    gateway.wait_for_closed("lines", "overload", 1).await;
 }
 
 #[tokio::test]
