@@ -13,6 +13,7 @@ use crate::claims::is_name;
 use crate::credential::{Credential, Shown};
 use crate::identities::Identities;
 use crate::refusal::{Door, Reason};
+use crate::verifier::Moment;
 
 /// Who a route lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,13 +96,13 @@ impl Guard {
             }
         };
         let delay = self.0.identities.delay(knock.address, now);
-        if delay.is_zero() {
-            match self.look(&credential) {
-                (_, Err(reason)) if self.0.identities.may_be_known_soon(reason) => {}
+        if !delay.is_zero() {
+            self.0.identities.refusals.metrics.delayed(&knock.listener);
+        } else if self.is_quick(&credential, now) {
+            match self.look(&credential, now) {
+                (_, Err(reason)) if self.0.identities.may_be_known_soon(reason, now) => {}
                 finding => return self.settle(&knock, finding, now),
             }
-        } else {
-            self.0.identities.refusals.metrics.delayed(&knock.listener);
         }
         let guard = self.clone();
         Verdict::Wait(Box::pin(async move {
@@ -112,25 +113,36 @@ impl Guard {
         }))
     }
 
-    /// Looks after a delay, and once more when the key set may have changed.
+    /// Looks after a delay, and once more when the key set may have changed. It runs outside of the
+    /// event loops, where time has gone on since the session was told of it.
     async fn look_slowly(&self, credential: &Credential, delay: Duration) -> Finding {
         tokio::time::sleep(delay).await;
-        match self.look(credential) {
-            (_, Err(reason)) if self.0.identities.may_be_known_soon(reason) => {
+        let now = clock::now();
+        match self.look(credential, now) {
+            (_, Err(reason)) if self.0.identities.may_be_known_soon(reason, now) => {
                 self.0.identities.verifier.refresh().await;
-                self.look(credential)
+                self.look(credential, clock::now())
             }
             finding => finding,
         }
     }
 
-    fn look(&self, credential: &Credential) -> Finding {
+    /// Whether a look takes so little that the event loop can do it.
+    fn is_quick(&self, credential: &Credential, now: Instant) -> bool {
+        match credential {
+            Credential::Token(text) | Credential::Either(text) if self.has(Door::Token) => {
+                self.0.identities.verifier.is_quick(text, now)
+            }
+            Credential::Token(_) | Credential::ApiKey(_) | Credential::Either(_) => true,
+        }
+    }
+
+    fn look(&self, credential: &Credential, now: Instant) -> Finding {
         let identities = &self.0.identities;
+        let by_token = |token: &str| identities.of_token(token, Moment::at(now));
         let missing = (self.usual_door(), Err(Reason::Missing));
         match credential {
-            Credential::Token(token) if self.has(Door::Token) => {
-                (Door::Token, identities.of_token(token))
-            }
+            Credential::Token(token) if self.has(Door::Token) => (Door::Token, by_token(token)),
             Credential::ApiKey(key) if self.has(Door::ApiKey) => {
                 (Door::ApiKey, identities.of_api_key(key))
             }
@@ -138,7 +150,7 @@ impl Guard {
                 let by_key = self.has(Door::ApiKey).then(|| identities.of_api_key(text));
                 match by_key {
                     Some(found) if found.is_ok() || !self.has(Door::Token) => (Door::ApiKey, found),
-                    _ if self.has(Door::Token) => (Door::Token, identities.of_token(text)),
+                    _ if self.has(Door::Token) => (Door::Token, by_token(text)),
                     _ => missing,
                 }
             }

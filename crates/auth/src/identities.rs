@@ -4,13 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use weir_core::clock;
 use weir_core::door::Principal;
 
 use crate::api_keys::ApiKeys;
 use crate::refusal::{Reason, TokenError};
 use crate::refusals::Refusals;
-use crate::verifier::Verifier;
+use crate::verifier::{Moment, Verifier};
 
 /// What guards are held to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +43,13 @@ impl Identities {
     }
 
     /// Whom a token is about.
-    pub(crate) fn of_token(&self, token: &str) -> Result<Principal, Reason> {
-        let (now, wall) = (clock::now(), SystemTime::now());
-        let token = self.verifier.verify(token, wall).map_err(Reason::Token)?;
+    pub(crate) fn of_token(&self, token: &str, at: Moment) -> Result<Principal, Reason> {
+        let token = self.verifier.verify(token, at).map_err(Reason::Token)?;
+        let left = |expires: SystemTime| expires.duration_since(at.wall).unwrap_or_default();
         let expires = token
             .expires
             .filter(|_| self.options.close_expired)
-            .and_then(|expires| now.checked_add(expires.duration_since(wall).unwrap_or_default()));
+            .and_then(|expires| at.now.checked_add(left(expires)));
         Ok(Principal { name: token.principal, expires })
     }
 
@@ -61,8 +60,8 @@ impl Identities {
     }
 
     /// Whether another look may end otherwise, once the key set is refreshed.
-    pub(crate) fn may_be_known_soon(&self, reason: Reason) -> bool {
-        reason == Reason::Token(TokenError::UnknownKey) && self.verifier.can_refresh()
+    pub(crate) fn may_be_known_soon(&self, reason: Reason, now: Instant) -> bool {
+        reason == Reason::Token(TokenError::UnknownKey) && self.verifier.can_refresh(now)
     }
 
     /// How long a verdict on this address is to be held back.

@@ -84,6 +84,8 @@ pub struct Key {
     kind: KeyKind,
     /// The only algorithm it is for, when it says so itself.
     only: Option<Algorithm>,
+    /// What a check with it takes at most, in microseconds.
+    cost: u32,
     decoding: DecodingKey,
 }
 
@@ -123,10 +125,14 @@ impl Key {
             PemKind::EdDsa => DecodingKey::from_ed_pem(pem),
         };
         let decoding = decoding.map_err(|_| KeyError::Pem)?;
+        let mut cost = None;
         let kind = match kind {
             PemKind::Rsa => match decoding.try_get_as_bytes().map(<[u8]>::len) {
                 // A modulus of 2048 bits and a little DER around it.
-                Ok(256..) => KeyKind::Rsa,
+                Ok(len @ 256..) => {
+                    cost = Some(cost_of_rsa(len.saturating_sub(RSA_DER_BYTES_MAX)));
+                    KeyKind::Rsa
+                }
                 Ok(_) | Err(_) => return Err(KeyError::RsaSize),
             },
             PemKind::EdDsa => KeyKind::EdDsa,
@@ -137,7 +143,8 @@ impl Key {
                 Ok(_) | Err(_) => return Err(KeyError::Curve),
             },
         };
-        Ok(Self::new(Some(id.to_owned()), kind, decoding))
+        let key = Self::new(Some(id.to_owned()), kind, decoding);
+        Ok(Self { cost: cost.unwrap_or(key.cost), ..key })
     }
 
     /// A key of a key set (RFC 7517).
@@ -151,8 +158,13 @@ impl Key {
         if !for_signatures || !jwk.key_ops.as_ref().is_none_or(verifies) {
             return Err(KeyError::Unusable);
         }
+        let mut cost = None;
         let (kind, decoding) = match (jwk.kty.as_str(), jwk.crv.as_deref(), &jwk.x, &jwk.y) {
-            ("RSA", _, _, _) => (KeyKind::Rsa, rsa(jwk)?),
+            ("RSA", _, _, _) => {
+                let (decoding, modulus) = rsa(jwk)?;
+                cost = Some(cost_of_rsa(modulus));
+                (KeyKind::Rsa, decoding)
+            }
             ("EC", Some("P-256"), Some(x), Some(y)) => (KeyKind::EcdsaP256, ec(x, y, 32)?),
             ("EC", Some("P-384"), Some(x), Some(y)) => (KeyKind::EcdsaP384, ec(x, y, 48)?),
             ("OKP", Some("Ed25519"), Some(x), _) => {
@@ -171,11 +183,19 @@ impl Key {
                 Some(named.ok_or(KeyError::Unusable)?)
             }
         };
-        Ok(Self { only, ..Self::new(jwk.kid.clone(), kind, decoding) })
+        let key = Self::new(jwk.kid.clone(), kind, decoding);
+        Ok(Self { only, cost: cost.unwrap_or(key.cost), ..key })
     }
 
     fn new(id: Option<String>, kind: KeyKind, decoding: DecodingKey) -> Self {
-        Self { id, kind, only: None, decoding }
+        let cost = match kind {
+            KeyKind::Hmac => 4,
+            KeyKind::Rsa => cost_of_rsa(RSA_BYTES_MAX),
+            KeyKind::EcdsaP256 => 60,
+            KeyKind::EcdsaP384 => 230,
+            KeyKind::EdDsa => 43,
+        };
+        Self { id, kind, only: None, cost, decoding }
     }
 
     /// Its name: the `kid` of tokens that it has signed.
@@ -192,6 +212,12 @@ impl Key {
     pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
         self.kind.algorithms().contains(&algorithm)
             && self.only.is_none_or(|only| only == algorithm)
+    }
+
+    /// What a check with it takes, in microseconds of an ordinary core: measured by
+    /// `examples/token_time.rs`.
+    pub(crate) fn cost(&self) -> u32 {
+        self.cost
     }
 
     /// Whether it has signed `message` with `algorithm`, which it allows. `signature` is base64.
@@ -217,14 +243,32 @@ pub(crate) struct Jwk {
     y: Option<String>,
 }
 
-fn rsa(jwk: &Jwk) -> Result<DecodingKey, KeyError> {
+/// Biggest RSA modulus, in bytes.
+const RSA_BYTES_MAX: usize = 8192 / 8;
+
+/// Most that DER adds to a modulus in `RSAPublicKey` (RFC 8017, appendix A.1.1), beside an exponent
+/// of three bytes.
+const RSA_DER_BYTES_MAX: usize = 14;
+
+/// What a check takes with a modulus of so many bytes: it grows with the square.
+fn cost_of_rsa(modulus: usize) -> u32 {
+    match modulus {
+        0..=256 => 25,
+        257..=512 => 77,
+        _ => 280,
+    }
+}
+
+/// The key, and the bytes of its modulus.
+fn rsa(jwk: &Jwk) -> Result<(DecodingKey, usize), KeyError> {
     let (Some(n), Some(e)) = (&jwk.n, &jwk.e) else { return Err(KeyError::Unusable) };
     let modulus = URL_SAFE_NO_PAD.decode(n).map_err(|_| KeyError::Unusable)?;
     let significant = modulus.iter().skip_while(|byte| **byte == 0).count();
-    if !(2048 / 8..=8192 / 8).contains(&significant) {
+    if !(2048 / 8..=RSA_BYTES_MAX).contains(&significant) {
         return Err(KeyError::RsaSize);
     }
-    DecodingKey::from_rsa_components(n, e).map_err(|_| KeyError::Unusable)
+    let decoding = DecodingKey::from_rsa_components(n, e).map_err(|_| KeyError::Unusable)?;
+    Ok((decoding, significant))
 }
 
 fn ec(x: &str, y: &str, coordinate: usize) -> Result<DecodingKey, KeyError> {

@@ -67,19 +67,18 @@ impl RemoteKeys {
         Arc::new(Self { upstream, path, limits, metrics, current, turn })
     }
 
-    /// The keys that may be used now.
-    pub(crate) fn keys(&self) -> Arc<[Key]> {
+    /// The keys that may be used at `now`.
+    pub(crate) fn keys(&self, now: Instant) -> Arc<[Key]> {
         let current = self.current.read();
-        let young =
-            |good: Instant| clock::now().saturating_duration_since(good) < self.limits.age_max;
+        let young = |good: Instant| now.saturating_duration_since(good) < self.limits.age_max;
         if current.good.is_some_and(young) { Arc::clone(&current.keys) } else { Arc::default() }
     }
 
     /// Whether a refresh would ask its source, and not just repeat what is known.
-    pub(crate) fn may_refresh(&self) -> bool {
+    pub(crate) fn may_refresh(&self, now: Instant) -> bool {
         let asked = self.current.read().asked;
         // One that runs now may bring the key.
-        self.turn.try_lock().is_err() || self.is_due(asked, self.limits.refresh_interval_min)
+        self.turn.try_lock().is_err() || self.is_due(asked, now)
     }
 
     /// Refreshes because a key is not known, at the bounded rate.
@@ -87,7 +86,7 @@ impl RemoteKeys {
         let asked = self.current.read().asked;
         let _turn = self.turn.lock().await;
         let unchanged = self.current.read().asked == asked;
-        if unchanged && self.is_due(asked, self.limits.refresh_interval_min) {
+        if unchanged && self.is_due(asked, clock::now()) {
             self.refresh().await;
         }
     }
@@ -114,8 +113,10 @@ impl RemoteKeys {
         self.upstream.close(within).await;
     }
 
-    fn is_due(&self, asked: Option<Instant>, interval: Duration) -> bool {
-        asked.is_none_or(|asked| clock::now().saturating_duration_since(asked) >= interval)
+    /// Whether it may be asked again, whatever for.
+    fn is_due(&self, asked: Option<Instant>, now: Instant) -> bool {
+        let interval = self.limits.refresh_interval_min;
+        asked.is_none_or(|asked| now.saturating_duration_since(asked) >= interval)
     }
 
     /// Asks once; true when there is a new set. The caller has the turn.
@@ -142,7 +143,7 @@ impl RemoteKeys {
                     result = result.as_str(),
                     "key set not refreshed"
                 );
-                if self.keys().is_empty() {
+                if self.keys(clock::now()).is_empty() {
                     self.metrics.keys.set(0);
                 }
                 false

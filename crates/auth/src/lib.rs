@@ -34,4 +34,4 @@ pub use key_set::{KeySetLimits, RemoteKeys};
 pub use metrics::AuthMetrics;
 pub use refusal::{Door, Reason, TokenError};
 pub use refusals::Refusals;
-pub use verifier::Verifier;
+pub use verifier::{Moment, Verifier};

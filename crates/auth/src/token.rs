@@ -19,7 +19,6 @@ const CLAIMS_DEPTH_MAX: usize = 16;
 const KEY_ID_BYTES_MAX: usize = 256;
 
 /// A token of good form whose signature nobody has checked.
-#[derive(Debug)]
 pub struct Unverified<'a> {
     /// The algorithm that its header names: a wish, not a fact.
     pub algorithm: Algorithm,
@@ -30,6 +29,16 @@ pub struct Unverified<'a> {
     /// The signature, in base64.
     pub signature: &'a str,
     claims: &'a str,
+}
+
+/// Never shows the token: with its signature it is a credential.
+impl std::fmt::Debug for Unverified<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unverified")
+            .field("algorithm", &self.algorithm)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The header's fields that matter (RFC 7515, section 4.1). Others are ignored, as it says; that
@@ -134,6 +143,13 @@ mod tests {
     #[test]
     fn an_extension_that_must_be_understood_is_refused() {
         check(&token(r#"{"alg":"HS256","crit":["b64"]}"#, "{}"), Err(TokenError::Malformed));
+    }
+
+    #[test]
+    fn a_token_is_never_shown() {
+        let text = token(r#"{"alg":"HS256","kid":"main"}"#, r#"{"sub":"ann"}"#);
+        let shown = format!("{:?}", Unverified::parse(&text).unwrap());
+        assert_eq!(shown, "Unverified { algorithm: HS256, key_id: Some(\"main\"), .. }");
     }
 
     #[test]

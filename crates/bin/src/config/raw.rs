@@ -8,7 +8,7 @@ use config::{Value, ValueKind};
 use serde_json::Value as Json;
 
 /// A value before it is known what it should be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Raw {
     /// `true` or `false`.
     Bool(bool),
@@ -22,6 +22,20 @@ pub enum Raw {
     Loose(String),
     /// Something no setting is: a number with a fraction, a table, a date.
     Other(String),
+}
+
+/// Never shows the value: it may be of a secret.
+impl fmt::Debug for Raw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool(_) => "Bool(..)",
+            Self::Integer(_) => "Integer(..)",
+            Self::Text(_) => "Text(..)",
+            Self::List(_) => "List(..)",
+            Self::Loose(_) => "Loose(..)",
+            Self::Other(_) => "Other(..)",
+        })
+    }
 }
 
 impl Raw {

@@ -56,6 +56,7 @@ mod tests {
         let secret = Secret::read(&raw).expect("a secret");
         assert_eq!(secret.expose(), "correct-horse-battery");
         assert_eq!(format!("{secret:?} {}", secret.show()), "[redacted] \"[redacted]\"");
+        assert_eq!(format!("{raw:?}"), "Text(..)");
         let short = Raw::Text("hunter2".to_owned());
         let refused = Secret::read(&short).expect_err("too short").text::<Secret>(&short);
         assert!(!refused.contains("hunter2"), "{refused}");
