@@ -92,6 +92,9 @@ impl Manner {
     }
 }
 
+/// What a collector was sent: its spans, and all of it as protobuf.
+type Kept = Arc<Mutex<(Vec<Span>, Vec<u8>)>>;
+
 /// A running collector; it stops when dropped.
 #[derive(Debug)]
 pub struct Collector {
@@ -99,7 +102,7 @@ pub struct Collector {
     /// Its base URL.
     endpoint: String,
     manner: Manner,
-    spans: Arc<Mutex<Vec<Span>>>,
+    kept: Kept,
     /// Of requests over HTTP.
     heads: Arc<Mutex<Vec<String>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -114,8 +117,8 @@ impl Collector {
     pub async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
-        let spans = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&spans);
+        let ours = Kept::default();
+        let kept = Arc::clone(&ours);
         let heads = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&heads);
         let serve = tokio::spawn(async move {
@@ -128,7 +131,7 @@ impl Collector {
             }
         });
         let endpoint = format!("http://{address}");
-        Self { address, endpoint, manner, spans, heads, tasks: vec![serve] }
+        Self { address, endpoint, manner, kept: ours, heads, tasks: vec![serve] }
     }
 
     /// Starts a collector behind TLS that shows this certificate, and lets in whom `clients` vouches
@@ -161,7 +164,12 @@ impl Collector {
 
     /// Every span so far.
     pub fn spans(&self) -> Vec<Span> {
-        locked(&self.spans).clone()
+        locked(&self.kept).0.clone()
+    }
+
+    /// Everything it was sent, as protobuf: what is searched for what must not be there.
+    pub fn received(&self) -> Vec<u8> {
+        locked(&self.kept).1.clone()
     }
 
     /// The heads of requests over HTTP so far.
@@ -210,7 +218,7 @@ async fn pass_on(listener: TcpListener, acceptor: TlsAcceptor, to: SocketAddr) {
 }
 
 struct Service {
-    spans: Arc<Mutex<Vec<Span>>>,
+    kept: Kept,
     refuses: bool,
 }
 
@@ -223,27 +231,27 @@ impl TraceService for Service {
         if self.refuses {
             return Err(Status::resource_exhausted("as the test wants"));
         }
-        keep(request.into_inner(), &self.spans);
+        keep(request.into_inner(), &self.kept);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
 
-async fn serve_grpc(listener: TcpListener, spans: Arc<Mutex<Vec<Span>>>, refuses: bool) {
+async fn serve_grpc(listener: TcpListener, kept: Kept, refuses: bool) {
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let service = TraceServiceServer::new(Service { spans, refuses });
+    let service = TraceServiceServer::new(Service { kept, refuses });
     let server = tonic::transport::Server::builder().add_service(service);
     server.serve_with_incoming(incoming).await.expect("the collector serves");
 }
 
 async fn serve_http(
     listener: TcpListener,
-    spans: Arc<Mutex<Vec<Span>>>,
+    kept: Kept,
     heads: Arc<Mutex<Vec<String>>>,
     status: &'static str,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(answer(stream, Arc::clone(&spans), Arc::clone(&heads), status));
+        connections.spawn(answer(stream, Arc::clone(&kept), Arc::clone(&heads), status));
         while connections.try_join_next().is_some() {}
     }
 }
@@ -251,7 +259,7 @@ async fn serve_http(
 /// Answers one connection's requests, one after the other, until it ends.
 async fn answer(
     mut stream: TcpStream,
-    spans: Arc<Mutex<Vec<Span>>>,
+    kept: Kept,
     heads: Arc<Mutex<Vec<String>>>,
     status: &'static str,
 ) {
@@ -262,7 +270,7 @@ async fn answer(
         locked(&heads).push(head);
         if status.starts_with("200") {
             let request = ExportTraceServiceRequest::decode(body.as_slice());
-            keep(request.expect("protobuf of OTLP"), &spans);
+            keep(request.expect("protobuf of OTLP"), &kept);
         }
         let reply = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
@@ -300,8 +308,10 @@ async fn keep_silent(listener: TcpListener) {
     }
 }
 
-fn keep(request: ExportTraceServiceRequest, spans: &Mutex<Vec<Span>>) {
-    let mut spans = locked(spans);
+fn keep(request: ExportTraceServiceRequest, kept: &Kept) {
+    let mut kept = locked(kept);
+    let (spans, all) = &mut *kept;
+    all.extend(request.encode_to_vec());
     for resource_spans in request.resource_spans {
         let resource = texts(&resource_spans.resource.unwrap_or_default().attributes);
         for sent in resource_spans.scope_spans.into_iter().flat_map(|scope| scope.spans) {

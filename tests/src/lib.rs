@@ -15,6 +15,7 @@
 pub mod autobahn;
 pub mod browser;
 pub mod collector;
+pub mod doors;
 pub mod gateway;
 pub mod haproxy;
 pub mod http;

@@ -4,99 +4,14 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
-use weir_tests::gateway::Start;
-use weir_tests::http::{self, HttpPeer, Reply};
-use weir_tests::pki::Pki;
+use weir_tests::doors::{
+    ALL, API_KEY, KEYS, NONE, Shown, bearer, good, guarded, post, tried, tried_over, upgrade,
+};
+use weir_tests::http::HttpPeer;
+use weir_tests::pki::{Identity, Pki};
 use weir_tests::tls::TlsClient;
-use weir_tests::tokens::{SECRET, in_seconds, temporary_file};
-use weir_tests::{Ending, FramePeer, Gateway, Issuer, KeyServer, LinePeer, Upstream, WebSocket};
-
-const API_KEY: &str = "an-api-key-that-nobody-must-see";
-
-const KEYS: &str = r#"
-[[auth.keys]]
-name = "main"
-algorithm = "hmac"
-key = "a-shared-secret-that-nobody-must-see"
-[[auth.api_keys]]
-name = "meter"
-key = "an-api-key-that-nobody-must-see"
-"#;
-
-/// A gateway whose route has these doors, and one key for each of them.
-fn guarded(doors: &str) -> Start {
-    Gateway::start().route(&format!("auth = {doors}")).tables(KEYS)
-}
-
-/// A token that is good at [`guarded`].
-fn good() -> String {
-    Issuer::hmac(Algorithm::HS256).token("ann")
-}
-
-fn bearer(token: &str) -> String {
-    format!("authorization: Bearer {token}\r\n")
-}
-
-async fn post(gateway: &Gateway, headers: &str) -> Reply {
-    http::request(gateway.address("http"), "POST /echo", headers, b"hi").await
-}
-
-async fn upgrade(gateway: &Gateway, headers: &str) -> Result<WebSocket, Reply> {
-    let http = HttpPeer::connect(gateway.address("http")).await;
-    WebSocket::upgrade(http, "/ws", headers).await
-}
-
-/// Tries all four ways in: POST, WebSocket, lines and frames. `headers` for the first two, `first`
-/// as the first message of the others. Says by which of them it got in.
-async fn tried(gateway: &Gateway, headers: &str, first: &str) -> [bool; 4] {
-    let posted = post(gateway, headers).await;
-    if posted.status != 200 {
-        check_refusal(&posted);
-    }
-    let upgraded = match upgrade(gateway, headers).await {
-        Ok(mut socket) => {
-            socket.say("hi").await;
-            assert_eq!(socket.hear().await, "hi");
-            true
-        }
-        Err(reply) => {
-            check_refusal(&reply);
-            false
-        }
-    };
-    let mut lines = LinePeer::connect(gateway.address("lines")).await;
-    lines.say(first).await;
-    lines.say("hi").await;
-    let lines_in = match lines.hear().await.as_str() {
-        "hi" => true,
-        "error: unauthorized" => {
-            assert_eq!(lines.peer.expect_end().await, Ending::Closed);
-            false
-        }
-        other => panic!("heard {other:?}"),
-    };
-    let mut frames = FramePeer::connect(gateway.address("frames")).await;
-    frames.say(first).await;
-    frames.say("hi").await;
-    let frames_in = match frames.hear().await.as_str() {
-        "hi" => true,
-        "error: unauthorized" => false,
-        other => panic!("heard {other:?}"),
-    };
-    [posted.status == 200, upgraded, lines_in, frames_in]
-}
-
-/// A refusal is the same whatever was wrong, but for its request id.
-fn check_refusal(reply: &Reply) {
-    assert_eq!(reply.status, 401, "{}", reply.text());
-    assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
-    let mut body = reply.json();
-    assert!(body["request_id"].take().is_string());
-    assert_eq!(body, json!({"error": "unauthorized", "request_id": Value::Null}));
-}
-
-const ALL: [bool; 4] = [true; 4];
-const NONE: [bool; 4] = [false; 4];
+use weir_tests::tokens::in_seconds;
+use weir_tests::{FramePeer, Gateway, Issuer, LinePeer, Peer, Upstream, WebSocket};
 
 /// Each row: a test, the doors, the headers, the first message, and who gets in.
 macro_rules! rows {
@@ -357,186 +272,6 @@ async fn an_upstream_is_told_who_asks_and_never_by_the_client() {
 }
 
 #[tokio::test]
-async fn an_address_that_guesses_is_answered_later_and_later() {
-    let gateway = guarded("\"api_key\"").section("auth", "failures_per_address = 3").await;
-    let timed = async |key: &str| {
-        let begun = std::time::SystemTime::now();
-        let status = post(&gateway, &format!("x-api-key: {key}\r\n")).await.status;
-        (status, begun.elapsed().expect("time goes on"))
-    };
-    for _ in 0..3 {
-        assert_eq!(timed("wrong").await.0, 401);
-    }
-    for _ in 0..5 {
-        assert_eq!(timed("wrong").await.0, 401);
-    }
-    let (status, took) = timed(API_KEY).await;
-    // Late, too: else who is answered at once would know.
-    assert_eq!(status, 200);
-    assert!(took >= Duration::from_millis(1500) && took < Duration::from_secs(8), "{took:?}");
-    let metrics = gateway.metrics().await;
-    // All but the free ones, of which decay may have given one more.
-    let delayed = metrics.count("weir_auth_delayed_total", &[("listener", "http")]);
-    assert!((5..=6).contains(&delayed), "{delayed} delayed");
-    assert_eq!(metrics.count("weir_auth_failing_addresses", &[]), 1);
-}
-
-#[tokio::test]
-async fn a_key_set_is_fetched_refreshed_and_outlives_its_server() {
-    let first = Issuer::ecdsa(Algorithm::ES256, "P-256").named("one");
-    let second = Issuer::rsa(Algorithm::PS256).named("two");
-    let server = KeyServer::start(&[first.jwk()]).await;
-    let keys = format!("[auth.jwks]\nurl = \"{}\"\nrefresh_interval_min = \"1s\"\n", server.url());
-    let gateway = Gateway::start()
-        .section("auth", "failures_per_address = \"off\"")
-        .route("auth = \"token\"")
-        .tables(&keys)
-        .await;
-    let set = [("set", "auth.jwks")];
-    gateway.wait_for("a key", |metrics| metrics.count("weir_jwks_keys", &set) == 1).await;
-    let status = async |issuer: &Issuer| post(&gateway, &bearer(&issuer.token("ann"))).await.status;
-    assert_eq!(status(&first).await, 200);
-    // Rotated: the new key is not known yet, and found without a restart.
-    server.publish(&[first.jwk(), second.jwk()]);
-    weir_tests::wait::eventually("the new key", async || {
-        (status(&second).await == 200).then_some(())
-    })
-    .await;
-    server.publish(&[second.jwk()]);
-    assert_eq!(status(&first).await, 200, "the set is as old as it is");
-    // Down: the last good set stays.
-    server.answer_with(None);
-    let stranger = Issuer::ecdsa(Algorithm::ES256, "P-256").named("three");
-    assert_eq!(status(&stranger).await, 401);
-    assert_eq!(status(&second).await, 200);
-    // Rubbish is no set either.
-    for rubbish in ["", "{}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}"] {
-        server.answer_with(Some(rubbish.to_owned()));
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        assert_eq!(status(&stranger).await, 401);
-        assert_eq!(status(&second).await, 200);
-    }
-    // Back, with other keys.
-    server.publish(&[stranger.jwk()]);
-    weir_tests::wait::eventually("the third key", async || {
-        (status(&stranger).await == 200).then_some(())
-    })
-    .await;
-    assert_eq!(status(&first).await, 401);
-    assert_eq!(status(&second).await, 401);
-}
-
-#[tokio::test]
-async fn strangers_cannot_make_weir_ask_for_keys_often() {
-    let issuer = Issuer::ecdsa(Algorithm::ES256, "P-256").named("one");
-    let server = KeyServer::start(&[issuer.jwk()]).await;
-    let keys = format!("[auth.jwks]\nurl = \"{}\"\n", server.url());
-    let gateway = Gateway::start()
-        .section("auth", "failures_per_address = \"off\"")
-        .route("auth = \"token\"")
-        .tables(&keys)
-        .await;
-    let set = [("set", "auth.jwks")];
-    gateway.wait_for("a key", |metrics| metrics.count("weir_jwks_keys", &set) == 1).await;
-    let stranger = Issuer::ecdsa(Algorithm::ES256, "P-256");
-    let token = stranger.named("nobody").token("ann");
-    let mut http = HttpPeer::connect(gateway.address("http")).await;
-    for _ in 0..50 {
-        http.request("POST /echo", &bearer(&token), b"hi").await;
-        assert_eq!(http.reply().await.status, 401);
-    }
-    assert!(server.asked() <= 2, "asked {} times", server.asked());
-}
-
-/// Plants secrets wherever they may come from and looks for them wherever they may go.
-#[tokio::test]
-async fn no_secret_is_told_to_anybody() {
-    let file = temporary_file("key", "a-key-in-a-file-that-nobody-must-see\n");
-    let tables = format!(
-        "{KEYS}[[auth.keys]]\nname = \"filed\"\nalgorithm = \"hmac\"\nkey = \"file:{}\"\n",
-        file.display()
-    );
-    let gateway = Gateway::start()
-        .section("logs", "filter = \"trace\"")
-        .section("auth", "failures_per_address = \"off\"")
-        .route("auth = [\"token\", \"api_key\"]")
-        .tables(&tables)
-        .await;
-    let tokens = [good(), forged(), unsigned(), hs256(json!({"sub": "ann"}))];
-    let wrong_key = "a-wrong-api-key-that-nobody-must-see";
-    let mut told = String::new();
-    let mut tell = |text: &str| told.push_str(text);
-    for credential in tokens.iter().map(String::as_str).chain([API_KEY, wrong_key, SECRET]) {
-        for headers in [
-            bearer(credential),
-            format!("x-api-key: {credential}\r\n"),
-            format!("authorization: ApiKey {credential}\r\n"),
-            format!("sec-websocket-protocol: weir, weir.token.{credential}\r\n"),
-        ] {
-            tell(&format!("{:?}", post(&gateway, &headers).await.headers));
-            match upgrade(&gateway, &headers).await {
-                Ok(mut socket) => socket.peer.send(&WebSocket::close_frame(1000, "")).await,
-                Err(reply) => tell(&format!("{:?} {}", reply.headers, reply.text())),
-            }
-        }
-        let mut lines = LinePeer::connect(gateway.address("lines")).await;
-        lines.say(credential).await;
-        lines.say("exit").await;
-        let (rest, _) = lines.peer.take_rest().await;
-        tell(&String::from_utf8_lossy(&rest));
-    }
-    for path in ["/config", "/metrics", "/connections", "/connections?state=closed", "/readyz"] {
-        let reply = gateway.ops(path).await;
-        assert_eq!(reply.status, 200, "{path}");
-        tell(reply.text());
-    }
-    assert!(gateway.ops("/config").await.text().contains("[redacted]"));
-    tell(&gateway.log().join("\n"));
-    for secret in [SECRET, API_KEY, wrong_key, "a-key-in-a-file"] {
-        assert!(!told.contains(secret), "{secret} was told");
-    }
-    for token in tokens {
-        let signature = token.rsplit('.').next().expect("three parts").to_owned();
-        assert!(signature.is_empty() || !told.contains(&signature), "a signature was told");
-        let claims = token.split('.').nth(1).expect("three parts").to_owned();
-        assert!(!told.contains(&claims), "claims were told");
-    }
-}
-
-#[tokio::test]
-async fn refusals_are_a_line_now_and_then_and_not_one_each() {
-    let gateway = guarded("\"token\"").section("auth", "failures_per_address = \"off\"").await;
-    let mut http = HttpPeer::connect(gateway.address("http")).await;
-    for _ in 0..200 {
-        http.request("POST /echo", &bearer("a.b.c"), b"hi").await;
-        assert_eq!(http.reply().await.status, 401);
-    }
-    gateway.logged("refusals", |line| line["reasons"] == "token/malformed=1").await;
-    let lines = gateway.log().iter().filter(|line| line.contains("not let in")).count();
-    assert!(lines <= 3, "{lines} lines");
-}
-
-#[tokio::test]
-async fn keys_are_rotated_by_a_reload_and_nobody_who_is_in_notices() {
-    let gateway = guarded("\"token\"").await;
-    let mut inside = LinePeer::connect(gateway.address("lines")).await;
-    inside.say(&good()).await;
-    inside.say("hi").await;
-    assert_eq!(inside.hear().await, "hi");
-    let fresh = "another-secret-of-thirty-two-bytes";
-    let told = gateway.reload(|text| text.replace(SECRET, fresh)).await;
-    assert!(told["changed"].to_string().contains("auth.keys.main.key"), "{told}");
-    assert!(!told.to_string().contains(fresh), "{told}");
-    assert_eq!(post(&gateway, &bearer(&good())).await.status, 401);
-    assert_eq!(post(&gateway, &bearer(&forged())).await.status, 200);
-    let mut late = LinePeer::connect(gateway.address("lines")).await;
-    late.say(&good()).await;
-    assert_eq!(late.hear().await, "error: unauthorized");
-    inside.say("still").await;
-    assert_eq!(inside.hear().await, "still");
-}
-
-#[tokio::test]
 async fn a_reload_shuts_a_door_and_opens_it_again() {
     let gateway = guarded("\"none\"").await;
     assert_eq!(post(&gateway, "").await.status, 200);
@@ -565,36 +300,143 @@ async fn no_reload_opens_a_route_by_mistake() {
     assert!(reply.text().contains("routes.far.auth"), "{}", reply.text());
 }
 
-/// A certificate is who its client is, on every wire; without one the other doors are left.
-#[tokio::test]
-async fn a_certificate_opens_the_mtls_door() {
+/// An authority, a weir that asks clients for its certificates on every listener but insists on
+/// none, and an upstream behind it. The route has these doors.
+async fn certified(doors: &str) -> (Pki, Upstream, Gateway) {
     let pki = Pki::new();
-    let server = pki.issue("weir", &["weir.example"]);
-    let ca = pki.ca();
-    let optional = format!(", client_ca = \"{}\", client_auth = \"optional\"", ca.display());
-    let tls = server.listener(&optional);
+    let optional = format!(", client_ca = \"{}\", client_auth = \"optional\"", pki.ca().display());
+    let tls = pki.issue("weir", &["weir.example"]).listener(&optional);
     let upstream = Upstream::start(Duration::ZERO).await;
-    let gateway = Gateway::start()
+    let gateway = guarded(doors)
         .answered_by(upstream.address(), "")
-        .route("auth = [\"mtls\", \"api_key\"]")
         .listener("lines", &tls)
         .listener("frames", &tls)
         .listener("http", &tls)
-        .tables(KEYS)
         .await;
-    let address = gateway.address("lines");
+    (pki, upstream, gateway)
+}
+
+/// Shows nothing but perhaps a certificate, and claims to be somebody in headers.
+const FORGING: Shown<'_> =
+    Shown { headers: "x-weir-principal: root\r\nX-Weir-Principal: root\r\n", first: None };
+
+#[tokio::test]
+async fn a_certificate_opens_the_mtls_door_and_is_who_the_upstream_is_told() {
+    let (pki, upstream, gateway) = certified("\"mtls\"").await;
     let meter = TlsClient::showing(&pki, &pki.issue("meter-7", &["meter.example"]));
-    let mut peer = meter.connect(address, "weir.example").await.expect("a handshake");
-    peer.say("reading").await;
-    assert_eq!(peer.hear().await, "answer: reading");
-    assert_eq!(upstream.received()[0].header("x-weir-principal"), Some("meter-7"));
+    assert_eq!(tried_over(Some(&meter), &gateway, FORGING).await, ALL);
+    // No common name: the first DNS name.
+    let truck = pki.issue_for("truck", "", &["truck.example"], -1..30);
+    let truck = TlsClient::showing(&pki, &truck);
+    assert_eq!(tried_over(Some(&truck), &gateway, FORGING).await, ALL);
+    let received = upstream.received();
+    let (meters, trucks) = received.split_at(4);
+    assert_eq!(trucks.len(), 4, "POST, WebSocket, lines, frames");
+    for (requests, name) in [(meters, "meter-7"), (trucks, "truck.example")] {
+        for request in requests {
+            assert_eq!(request.header("x-weir-principal"), Some(name), "{}", request.head);
+            assert!(!request.head.contains("root"), "{}", request.head);
+        }
+        let paths: Vec<_> = requests.iter().filter_map(|one| one.header("x-weir-path")).collect();
+        assert_eq!(paths, ["/echo", "/ws"]);
+    }
+    let metrics = gateway.metrics().await;
+    for (listener, count) in [("http", 4), ("lines", 2), ("frames", 2)] {
+        let labels = [("listener", listener), ("door", "mtls")];
+        assert_eq!(metrics.count("weir_auth_admitted_total", &labels), count, "{listener}");
+    }
+}
+
+#[tokio::test]
+async fn no_certificate_and_none_with_a_name_opens_no_mtls_door() {
+    let (pki, upstream, gateway) = certified("\"mtls\"").await;
+    let long = "x".repeat(300);
+    let nameless = ["", "two\nlines", &long];
+    let showing = |identity: &Identity| TlsClient::showing(&pki, identity);
+    let clients = nameless.map(|name| showing(&pki.issue_for("nameless", name, &[], -1..30)));
+    for tls in clients.iter().chain([&TlsClient::trusting(&pki)]) {
+        assert_eq!(tried_over(Some(tls), &gateway, FORGING).await, NONE);
+    }
+    // What opens other doors is nothing here.
+    let headers = format!("{}x-weir-principal: meter\r\n", bearer(&good()));
+    let shown = Shown { headers: &headers, first: Some(&good()) };
+    assert_eq!(tried_over(Some(&TlsClient::trusting(&pki)), &gateway, shown).await, NONE);
+    assert_eq!(upstream.received().len(), 0);
+    let labels = [("listener", "lines"), ("door", "mtls"), ("reason", "missing")];
+    assert_eq!(gateway.metrics().await.count("weir_auth_refused_total", &labels), 5);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_or_another_day_opens_no_listener() {
+    let (pki, upstream, gateway) = certified("\"mtls\"").await;
+    let other = Pki::new();
+    let bad = [
+        ("certificate_unknown_authority", other.issue("meter-7", &["meter.example"])),
+        ("certificate_expired", pki.issue_for("late", "meter-7", &[], -9..-2)),
+    ];
+    for (_, identity) in &bad {
+        let tls = TlsClient::showing(&pki, identity);
+        for listener in ["http", "lines", "frames"] {
+            // In TLS 1.3 the client's part is over before its certificate is looked at.
+            let peer = Peer::connect(gateway.address(listener)).await;
+            let Ok(mut peer) = peer.over_tls(&tls, "weir.example").await else { continue };
+            peer.send(b"GET /ws HTTP/1.1\r\nhost: weir\r\n\r\n").await;
+            assert_eq!(peer.take_rest().await.0, b"", "{listener}");
+        }
+    }
+    assert_eq!(upstream.received().len(), 0);
+    for (result, _) in bad {
+        let what = format!("handshakes that ended as {result}");
+        gateway
+            .wait_for(&what, |metrics| {
+                ["http", "lines", "frames"].iter().all(|listener| {
+                    let labels = [("listener", *listener), ("result", result)];
+                    metrics.count("weir_tls_handshakes_total", &labels) == 1
+                })
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_somebody_else_is_known_and_may_not() {
+    let (pki, _upstream, gateway) = certified("\"mtls\"\nprincipals = [\"meter-7\"]").await;
+    let seven = TlsClient::showing(&pki, &pki.issue("meter-7", &[]));
+    assert_eq!(tried_over(Some(&seven), &gateway, FORGING).await, ALL);
+    let eight = TlsClient::showing(&pki, &pki.issue("meter-8", &[]));
+    let address = gateway.address("http");
+    let peer = Peer::connect(address).await.over_tls(&eight, "weir.example").await.expect("TLS");
+    let mut http = HttpPeer::over(peer, address);
+    http.request("POST /echo", "", b"hi").await;
+    assert_eq!(http.reply().await.status, 403);
+    let peer = Peer::connect(gateway.address("lines")).await;
+    let peer = peer.over_tls(&eight, "weir.example").await.expect("TLS");
+    assert_eq!(LinePeer { peer }.hear().await, "error: unauthorized");
+}
+
+#[tokio::test]
+async fn without_a_certificate_the_other_doors_are_left() {
+    let (pki, upstream, gateway) = certified("[\"mtls\", \"api_key\"]").await;
     let stranger = TlsClient::trusting(&pki);
-    let mut peer = stranger.connect(address, "weir.example").await.expect("a handshake");
-    peer.say("reading").await;
-    assert_eq!(peer.hear().await, "error: unauthorized");
-    let mut peer = stranger.connect(address, "weir.example").await.expect("a handshake");
-    peer.say(API_KEY).await;
-    peer.say("reading").await;
-    assert_eq!(peer.hear().await, "answer: reading");
-    assert_eq!(upstream.received()[1].header("x-weir-principal"), Some("meter"));
+    let headers = format!("x-api-key: {API_KEY}\r\n");
+    let shown = Shown { headers: &headers, first: Some(API_KEY) };
+    assert_eq!(tried_over(Some(&stranger), &gateway, shown).await, ALL);
+    assert_eq!(tried_over(Some(&stranger), &gateway, FORGING).await, NONE);
+    let received = upstream.received();
+    assert_eq!(received.len(), 4);
+    for request in received {
+        assert_eq!(request.header("x-weir-principal"), Some("meter"), "{}", request.head);
+    }
+}
+
+/// Where every message of a route may begin with its trace, the first may too. It is no part of the
+/// credential, and nobody gets in by it.
+#[tokio::test]
+async fn a_trace_before_the_credential_is_no_part_of_it() {
+    let trace = "traceparent=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 ";
+    let gateway = guarded("\"token\"").route("trace_prefix = \"traceparent=\"").await;
+    let first = [trace, &good()].concat();
+    let in_by = tried(&gateway, &bearer(&good()), &first).await;
+    assert_eq!(in_by, ALL);
+    assert_eq!(tried(&gateway, "", trace).await, NONE);
 }
