@@ -117,45 +117,17 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use parking_lot::Mutex;
-    use prometheus::IntCounter;
-    use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::telemetry::Flushed;
-
-    /// Standard error, as far as the test can read it.
-    #[derive(Clone, Default)]
-    struct Output(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Output {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::captured::logged;
 
     #[test]
     fn an_event_becomes_a_flat_object_with_its_fields_as_they_are() {
-        let output = Output::default();
-        let dropped = IntCounter::new("dropped", "dropped").expect("a counter");
-        let queue = LogQueue::start(output.clone(), Form::Json, 4096, dropped).expect("a thread");
-        let log = tracing_subscriber::registry().with(LogLayer::new(Form::Json, queue.clone()));
         let cause = io::Error::other("the disk is full");
-        tracing::subscriber::with_default(log, || {
+        let json = logged(|| {
             let error: &(dyn Error + 'static) = &cause;
             tracing::info!(listener = "lines", count = 3_u64, took = 0.5, ok = true, error, peer = %"::1", "hello {}", 7);
         });
-        assert_eq!(queue.flush(Duration::from_secs(5)), Flushed::All);
-        let line = String::from_utf8(output.0.lock().clone()).expect("text");
-        let json: Json = serde_json::from_str(&line).expect("one object");
         assert_eq!(json["msg"], "hello 7");
         assert_eq!(json["level"], "info");
         assert_eq!(json["listener"], "lines");

@@ -1,8 +1,11 @@
 //! What weir says of itself while it runs: log lines and spans, on their way through bounded queues.
 //! Metrics belong to those who count; the side port shows them.
 
+#[cfg(test)]
+mod captured;
 mod form;
 mod layer;
+mod panics;
 mod traces;
 mod writer;
 
@@ -88,7 +91,7 @@ pub fn init(logs: &Logs, traces: &TracesPlan) -> anyhow::Result<Telemetry> {
         .with(spans)
         .try_init()
         .context("the log")?;
-    log_panics();
+    panics::log();
     let text = logs.filter.to_string();
     let filter =
         LogFilter { handle, texts: Mutex::new(Texts { now: text.clone(), configured: text }) };
@@ -108,17 +111,6 @@ impl Form {
             LogFormat::Human => Self::Human { colour: terminal },
         }
     }
-}
-
-/// Makes a panic one log line, in place of several on standard error.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let thread = thread.name().unwrap_or("unnamed");
-        let at = panic.location().map(ToString::to_string).unwrap_or_default();
-        let text = panic.payload_as_str().unwrap_or("a value that is no text");
-        tracing::error!(thread, at, text, "panic");
-    }));
 }
 
 /// Which lines are logged; can be changed while weir runs.
