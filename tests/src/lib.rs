@@ -33,6 +33,7 @@ pub mod tcp;
 pub mod tls;
 pub mod tokens;
 pub mod tools;
+pub mod traffic;
 pub mod upstream;
 pub mod wait;
 pub mod websocket;

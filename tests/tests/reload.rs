@@ -3,49 +3,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::task::JoinHandle;
 use weir_tests::http::{self, HttpPeer};
 use weir_tests::pki::Pki;
 use weir_tests::rows::Client as _;
 use weir_tests::tls::TlsClient;
+use weir_tests::traffic::Traffic;
 use weir_tests::{Gateway, LinePeer, Peer, Upstream, WebSocket, kernel, wait};
-
-/// A client that never stops asking, and panics at an answer that is lost or wrong.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    answers: Arc<AtomicU64>,
-    task: JoinHandle<()>,
-}
-
-impl Traffic {
-    async fn start(gateway: &Gateway) -> Self {
-        let (stop, answers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut client = LinePeer::join(gateway).await;
-        let (stopping, counted) = (Arc::clone(&stop), Arc::clone(&answers));
-        let task = tokio::spawn(async move {
-            for n in 0_u64.. {
-                client.say(&n.to_string()).await;
-                assert_eq!(client.hear().await, n.to_string());
-                counted.fetch_add(1, Ordering::Relaxed);
-                if stopping.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-        });
-        Self { stop, answers, task }
-    }
-
-    /// Ends it; says how many answers came.
-    async fn end(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("no answer was lost or wrong");
-        self.answers.load(Ordering::Relaxed)
-    }
-}
 
 /// Says something, and hears just this.
 async fn answers(client: &mut LinePeer, message: &str, answer: &str) {
