@@ -184,6 +184,43 @@ async fn the_websockets_of_a_weir_that_drains_behind_nginx_are_told_and_come_bac
     assert!(told >= 2, "only {told} WebSockets were on the one that drained");
 }
 
+#[tokio::test]
+async fn a_weir_that_drains_behind_nginx_loses_no_request() {
+    let stages = "[shutdown]\nunready = \"1s\"\ndrain = \"3s\"\nforce = \"1s\"\nflush = \"1s\"\n";
+    let mut site = Site::start(stages, |same| same).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut posts = JoinSet::new();
+    for _ in 0..8 {
+        posts.spawn(post_until(Arc::clone(&stop), site.client.clone(), site.nginx.address()));
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    site.weirs[0].signal(rustix::process::Signal::TERM);
+    assert_eq!(site.weirs[0].exit_code().await, 0);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.store(true, Ordering::Relaxed);
+    let answered: u64 = posts.join_all().await.into_iter().sum();
+    assert!(answered > 100, "only {answered} requests");
+}
+
+/// POSTs again and again, on connections of 500 requests each: nginx ends those of 1,000. Says how
+/// many answers came.
+async fn post_until(stop: Arc<AtomicBool>, client: TlsClient, nginx: SocketAddr) -> u64 {
+    let mut sent = 0;
+    loop {
+        let mut http = connect(&client, ALICE, nginx).await;
+        for _ in 0..500 {
+            if stop.load(Ordering::Relaxed) {
+                return sent;
+            }
+            let body = format!("request {sent}");
+            http.request("POST /messages", "", body.as_bytes()).await;
+            let reply = http.reply().await;
+            assert_eq!((reply.status, reply.text()), (200, body.as_str()));
+            sent += 1;
+        }
+    }
+}
+
 /// nginx's timeouts for a silent weir, made this long.
 fn read_timeout(sample: String, time: &str) -> String {
     replaced(&sample, "proxy_read_timeout 75s", &format!("proxy_read_timeout {time}"))

@@ -127,6 +127,7 @@ impl Shutdown {
             self.enter(Stage::Serving, work);
             self.asked().await;
             self.enter(Stage::Unready, work);
+            self.lifeline.notice.cancel();
             if self.wait(self.graces.unready.0, Until::Time, work).await == Left::Abandoned {
                 return Outcome::Abandoned;
             }

@@ -130,6 +130,8 @@ pub(crate) struct Tasks {
     pub(crate) load: Arc<AtomicUsize>,
     pub(crate) cells: Arc<WorkerCells>,
     pub(crate) tracker: TaskTracker,
+    /// HTTP connections close after their next response.
+    pub(crate) notice: CancellationToken,
     pub(crate) force: CancellationToken,
     pub(crate) pressure: Arc<PressureCell>,
     /// Connections that are not in the table. Touched by the worker's thread alone.
@@ -454,6 +456,7 @@ impl Task {
                 })
             }),
             stop: HttpStop {
+                notice: self.tasks.notice.clone(),
                 drain: self.drain.clone(),
                 force: self.tasks.force.clone(),
                 pressure: Arc::clone(&self.tasks.pressure),

@@ -172,6 +172,8 @@ pub trait HttpTraffic: Send + Sync {
 /// How the connections of HTTP are told to stop.
 #[derive(Clone, Debug)]
 pub struct HttpStop {
+    /// Close after the next response; until there is one, stay.
+    pub notice: CancellationToken,
     /// Finish what has begun and close. A request whose head has begun counts.
     pub drain: CancellationToken,
     /// Drop everything now.
@@ -191,7 +193,8 @@ impl HttpStop {
 
     /// Whether no further request is taken on a connection.
     fn is_leaving(&self) -> bool {
-        self.drain.is_cancelled() || self.pressure.get() >= Pressure::High
+        let told = self.notice.is_cancelled() || self.drain.is_cancelled();
+        told || self.pressure.get() >= Pressure::High
     }
 }
 

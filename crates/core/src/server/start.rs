@@ -131,6 +131,7 @@ impl Bound {
             load: Arc::clone(&load),
             cells: Arc::clone(&cells),
             tracker: lifeline.tasks.clone(),
+            notice: lifeline.notice.clone(),
             force: lifeline.force.clone(),
             pressure: Arc::clone(self.admission.pressure()),
             live: Mutex::default(),

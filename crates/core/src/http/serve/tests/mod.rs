@@ -140,7 +140,8 @@ fn site(registry: &Registry) -> HttpSite {
 
 fn stop() -> HttpStop {
     let force = CancellationToken::new();
-    HttpStop { drain: force.child_token(), force, pressure: Arc::default() }
+    let drain = force.child_token();
+    HttpStop { notice: drain.child_token(), drain, force, pressure: Arc::default() }
 }
 
 /// Through a pipe of `room` bytes each way.

@@ -17,6 +17,21 @@ async fn a_drain_closes_an_idle_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_the_notice_a_response_is_the_last_and_a_quiet_connection_stays() {
+    let mut client = connect();
+    client.send(post("before")).await;
+    let (head, _) = client.expect(200).await;
+    assert!(!head.contains("connection: close"), "{head}");
+    client.stop.notice.cancel();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    client.send(post("last")).await;
+    let (head, body) = client.expect(200).await;
+    assert_eq!(body, "echo last");
+    assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+    assert_eq!(client.end().await, CloseReason::Drained);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_waits_for_the_request_in_flight_and_says_that_it_is_the_last() {
     let mut client = connect();
     client.send(post("ask")).await;
