@@ -154,9 +154,9 @@ impl Poll for PipePoll {
                 self.next = *key;
                 return Ok(true);
             }
-            let (readable, writable) = PipeSocket::take_edges(watch);
+            let (readable, writable, hangup) = PipeSocket::take_edges(watch);
             if readable || writable {
-                events.push(Event { key: *key, readable, writable, hangup: readable });
+                events.push(Event { key: *key, readable, writable, hangup });
             }
         }
         Ok(false)

@@ -206,9 +206,12 @@ pub fn pipe(capacity: usize) -> (PipeSocket, PipePeer) {
 }
 
 impl PipeSocket {
-    /// Takes the edges since the last call: (readable, writable). For [`crate::poll::PipePoll`].
-    pub(crate) fn take_edges(shared: &PipeWatch) -> (bool, bool) {
-        std::mem::take(&mut shared.0.lock().edges)
+    /// Takes the edges since the last call, (readable, writable), and whether the peer has ended or
+    /// cut its side. For [`crate::poll::PipePoll`].
+    pub(crate) fn take_edges(watch: &PipeWatch) -> (bool, bool, bool) {
+        let mut shared = watch.0.lock();
+        let (readable, writable) = std::mem::take(&mut shared.edges);
+        (readable, writable, shared.to_server.ended || shared.reset)
     }
 
     /// What a poll needs to watch this socket.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::asks::AskSpawner;
-use super::{Bench, Control, Mailbox, Worker};
+use super::{Bench, Control, HANGUPS_MAX, Mailbox, Worker};
 use crate::admission::{Admission, AdmissionLimits};
 use crate::clock;
 use crate::close::CloseReason;
@@ -201,6 +201,23 @@ fn a_half_close_keeps_its_replies_and_its_last_line() {
     assert!(peer.at_end());
     assert_eq!(world.reasons(), [CloseReason::PeerClosed]);
     assert_eq!(world.admission.open(), 0);
+}
+
+#[test]
+fn those_who_stay_wait_for_few_of_many_who_hang_up_at_once() {
+    let mut world = world(Limits::default(), calm());
+    let leaving: Vec<PipePeer> = (0..60).map(|_| world.connect(1 << 20)).collect();
+    world.turns(1);
+    let staying = world.connect(1 << 20);
+    world.turns(1);
+    leaving.iter().for_each(PipePeer::shutdown_write);
+    staying.send(b"still here\n");
+    world.turns(1);
+    assert_eq!(staying.receive(99), b"still here\n");
+    assert_eq!(world.reasons().len(), HANGUPS_MAX);
+    // Nothing new happens on their sockets: the worker goes on by itself.
+    world.turns(3);
+    assert_eq!(world.reasons(), vec![CloseReason::PeerClosed; 60]);
 }
 
 #[test]
