@@ -312,6 +312,31 @@ async fn a_storm_of_handshakes_waits_and_open_connections_do_not() {
 }
 
 #[tokio::test]
+async fn peers_that_begin_a_handshake_and_say_no_more_keep_nobody_out() {
+    let pki = Pki::new();
+    let tls = pki.issue("weir", &["weir.example"]).listener("");
+    let gateway = Gateway::start()
+        .listener("lines", &tls)
+        .limits("tls_handshakes_max = 4")
+        .timeouts("handshake = \"30s\"")
+        .await;
+    let address = gateway.address("lines");
+    let mut stalled = Vec::new();
+    for _ in 0..16 {
+        let mut peer = weir_tests::Peer::connect(address).await;
+        // The head of a record with 512 bytes, and none of them.
+        peer.send(&[0x16, 3, 1, 2, 0]).await;
+        stalled.push(peer);
+    }
+    let client = TlsClient::trusting(&pki);
+    let connecting = client.connect(address, "weir.example");
+    let connected = tokio::time::timeout(std::time::Duration::from_secs(15), connecting).await;
+    let mut peer = connected.expect("long before the others are given up").expect("TLS");
+    peer.say("hello").await;
+    assert_eq!(peer.hear().await, "hello");
+}
+
+#[tokio::test]
 async fn sslscan_finds_nothing_old_or_weak() {
     let pki = Pki::new();
     let tls = pki.issue("weir", &["weir.example"]).listener("");

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,6 +26,9 @@ use crate::transport::Socket;
 
 /// Input of a peer that is discarded after its handshake failed, so that it can read why.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a handshake has its place among those in progress. An honest one takes two round trips.
+const IN_PROGRESS_MAX: Duration = Duration::from_secs(1);
 
 /// How often the beginning of a stranger's first message is looked at, when it could be that of a
 /// PROXY header.
@@ -206,9 +209,15 @@ async fn accept(
     let accepting = async {
         // One that says nothing takes the place of nobody.
         socket.readable().await.map_err(|_| HandshakeResult::PeerClosed)?;
-        let _in_progress = patience.handshakes.begin(patience.deadline).await?;
+        let slot = patience.handshakes.begin(patience.deadline).await?;
         let socket = Paced::new(socket, patience.steps);
-        Ok(TlsAcceptor::from(tls.settings.config()).accept(socket).into_fallible().await)
+        let accepting = TlsAcceptor::from(tls.settings.config()).accept(socket).into_fallible();
+        let mut accepting = pin!(accepting);
+        if let Ok(ended) = timeout(IN_PROGRESS_MAX, &mut accepting).await {
+            return Ok(ended);
+        }
+        let _aside = patience.handshakes.step_aside(slot);
+        Ok(accepting.await)
     };
     let ended = tokio::select! { biased;
         () = patience.force.cancelled() => return Err(HandshakeResult::Stopped),

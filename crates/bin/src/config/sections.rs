@@ -35,8 +35,9 @@ section! {
         pub connections_per_address_max: Option<u32> = "off";
         /// Most new connections a second, over all listeners.
         pub connections_per_second_max: Option<u32> = "off";
-        /// Most TLS handshakes in progress at once. 16 times as many wait for their turn, within
-        /// timeouts.handshake; further ones are closed.
+        /// Most TLS handshakes in progress at once. 16 times as many wait for their turn, or for
+        /// their peer when that takes more than a second, within timeouts.handshake; further ones
+        /// are closed.
         pub tls_handshakes_max: usize = 256;
         /// Most TLS handshakes that begin in a second; further ones wait.
         pub tls_handshakes_per_second_max: Option<u32> = "off";

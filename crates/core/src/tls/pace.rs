@@ -66,8 +66,15 @@ impl Drop for Slot<'_> {
     }
 }
 
+/// A handshake that has stepped aside, until it is dropped.
+#[expect(dead_code, reason = "both are held for their drop")]
+pub(crate) enum Aside<'a> {
+    Waiting(Waiting<'a>),
+    InProgress(Slot<'a>),
+}
+
 /// One of those that wait.
-struct Waiting<'a>(&'a AtomicUsize);
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -128,6 +135,19 @@ impl Handshakes {
         // It is never closed.
         let slot = self.slots.acquire().await.map_err(|_| HandshakeResult::Stopped)?;
         Ok(self.slot(slot))
+    }
+
+    /// One in progress waits for its peer: its slot goes to the next, and it counts among those
+    /// that wait. While there is no room among them it keeps the slot.
+    ///
+    /// So peers that begin and then say nothing cannot keep others out for as long as
+    /// `timeouts.handshake`.
+    pub(crate) fn step_aside<'a>(&'a self, slot: Slot<'a>) -> Aside<'a> {
+        let max = self.limits.lock().handshakes_max;
+        match self.wait(max) {
+            Ok(waiting) => Aside::Waiting(waiting),
+            Err(_) => Aside::InProgress(slot),
+        }
     }
 
     fn slot<'a>(&'a self, slot: SemaphorePermit<'a>) -> Slot<'a> {
@@ -282,6 +302,24 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut waiting).await.is_err());
         drop(held);
         assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_waits_for_its_peer_lets_the_next_begin() {
+        let limits = HandshakeLimits { handshakes_max: 1, per_second_max: None };
+        let handshakes = Handshakes::new(limits);
+        let mut aside = Vec::new();
+        for _ in 0..WAITING_FACTOR {
+            let slot = handshakes.begin(in_seconds(9)).await.unwrap();
+            aside.push(handshakes.step_aside(slot));
+        }
+        let last = handshakes.begin(in_seconds(9)).await.unwrap();
+        aside.push(handshakes.step_aside(last));
+        let over = handshakes.begin(in_seconds(9)).await.err();
+        assert_eq!(over, Some(HandshakeResult::Overloaded), "and they are bounded");
+        aside.clear();
+        assert!(handshakes.begin(in_seconds(9)).await.is_ok());
+        assert_eq!(handshakes.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
