@@ -55,16 +55,17 @@ pub fn seconds(text: &str) -> f64 {
 
 /// The sum of the stages that a configuration has, with the defaults of those it has not.
 pub fn stages(config: &str) -> f64 {
-    let stages = ["unready", "drain", "force", "flush"];
-    let defaults = tools::read("tests/golden/weir.toml");
-    let of = |text: &str, stage: &str| {
-        let mut section = text.lines().skip_while(|line| *line != "[shutdown]").skip(1);
-        let line = section.by_ref().take_while(|line| !line.starts_with('['));
-        let mut line = line.filter_map(|line| line.strip_prefix(stage)?.strip_prefix(" = \""));
-        line.next().map(|value| seconds(value.trim_end_matches('"')))
+    let shutdown = |text: &str| {
+        let mut document: toml::Table = text.parse().expect("a configuration is TOML");
+        document.remove("shutdown")
     };
-    let stage = |stage: &&str| of(config, stage).or_else(|| of(&defaults, stage));
-    stages.iter().map(|one| stage(one).expect("every stage has a default")).sum()
+    let (config, defaults) = (shutdown(config), shutdown(&tools::read("tests/golden/weir.toml")));
+    let of = |section: &Option<toml::Value>, stage| {
+        Some(seconds(section.as_ref()?.get(stage)?.as_str()?))
+    };
+    let stage = |stage| of(&config, stage).or_else(|| of(&defaults, stage));
+    let stages = ["unready", "drain", "force", "flush"];
+    stages.map(|one| stage(one).expect("every stage has a default")).iter().sum()
 }
 
 /// Every `weir.toml` in `deploy/`, as paths in the repository.
