@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use weir_core::close::CloseReason;
 use weir_core::context::RequestId;
 use weir_core::door::{Doorkeeper, Principal, Verdict, VerdictFuture};
+use weir_core::local::Note;
 use weir_core::service::{
-    Actions, Answer, Carrier, Message, Opening, Response, Service, Session, Ticket,
+    Actions, Answer, Carrier, Goodbye, Message, Opening, Response, Service, Session, Ticket,
 };
 use weir_core::tls::TlsInfo;
 use weir_core::trace::Found;
@@ -42,6 +43,10 @@ impl Service for Guarded {
 
     fn headers(&self) -> &[HeaderName] {
         self.inner.headers()
+    }
+
+    fn subprotocols(&self) -> &[&'static str] {
+        self.inner.subprotocols()
     }
 
     fn carries_trace(&self) -> bool {
@@ -117,6 +122,7 @@ impl Waiting {
             principal,
             path: None,
             headers: None,
+            query: None,
         }
     }
 
@@ -238,6 +244,37 @@ impl Session for GuardedSession {
     fn on_drain(&mut self, now: Instant, actions: &mut Actions) {
         if let State::Open { session, .. } = &mut self.0 {
             session.on_drain(now, actions);
+        }
+    }
+
+    fn on_time(&mut self, now: Instant, actions: &mut Actions) {
+        if let State::Open { session, .. } = &mut self.0 {
+            session.on_time(now, actions);
+        }
+    }
+
+    fn on_note(&mut self, note: Note, now: Instant, actions: &mut Actions) {
+        if let State::Open { session, .. } = &mut self.0 {
+            session.on_note(note, now, actions);
+        }
+    }
+
+    fn on_room(&mut self, now: Instant, actions: &mut Actions) {
+        if let State::Open { session, .. } = &mut self.0 {
+            session.on_room(now, actions);
+        }
+    }
+
+    fn on_close(&mut self, reason: CloseReason, now: Instant, actions: &mut Actions) {
+        if let State::Open { session, .. } = &mut self.0 {
+            session.on_close(reason, now, actions);
+        }
+    }
+
+    fn goodbye(&self, reason: CloseReason) -> Goodbye {
+        match &self.0 {
+            State::Open { session, .. } => session.goodbye(reason),
+            State::Waiting(_) | State::Asked(..) | State::Refused => Goodbye::Usual,
         }
     }
 }

@@ -152,6 +152,7 @@ pub fn options(
         drain_window: drain_window(config),
         seed,
         tracing: Arc::clone(tracing),
+        locals: None,
     })
 }
 

@@ -89,6 +89,8 @@ close_reasons! {
     Overload, "overload", 1013, Warn, "overloaded, try again later";
     /// The token that the connection was opened with has expired.
     TokenExpired, "token_expired", 4401, Info, "token expired";
+    /// The service of the connection ended it, and has told why in its own words.
+    Disconnected, "disconnected", 1000, Info, "disconnected";
     /// The drain told the connection to go.
     Drained, "drained", 1001, Info, "going away";
     /// Closed by force at the end of the drain.

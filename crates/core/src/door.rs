@@ -67,6 +67,8 @@ pub struct Introduction {
     pub path: Option<Arc<str>>,
     /// The headers that the service names in [`crate::service::Service::headers`].
     pub headers: Option<Box<HeaderMap>>,
+    /// What stood behind the `?` of its target, on HTTP.
+    pub query: Option<Box<str>>,
 }
 
 /// The headers of `wanted` that are there; `None` when none is.

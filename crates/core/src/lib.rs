@@ -36,6 +36,7 @@ pub mod http;
 pub mod lifeline;
 pub mod limits;
 pub mod listener;
+pub mod local;
 pub mod metrics;
 pub mod network;
 mod outbox;

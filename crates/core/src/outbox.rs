@@ -111,10 +111,6 @@ impl Outbox {
     }
 
     /// Appends one message that is shared with others.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "fan-out shares frames from the channels issue on")
-    )]
     pub(crate) fn push_shared(
         &mut self,
         frame: Bytes,

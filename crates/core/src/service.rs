@@ -4,6 +4,8 @@
 //! A session is sans-I/O: it holds no socket, no sleep, no metric name and no clock. Actions are
 //! carried out after it has returned, so nothing it asks for can call back into it.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -17,6 +19,7 @@ use http::{HeaderMap, HeaderName};
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
 use crate::door::{Doorkeeper, Principal};
+use crate::local::{Address, Local, Note};
 use crate::site::SiteWire;
 use crate::tls::TlsInfo;
 use crate::trace::current::Within;
@@ -76,6 +79,8 @@ pub struct Opening<'a> {
     pub path: Option<&'a Arc<str>>,
     /// Headers of its handshake, on HTTP: at least those of [`Service::headers`].
     pub headers: Option<&'a HeaderMap>,
+    /// What stood behind the `?` of its target, on HTTP.
+    pub query: Option<&'a str>,
 }
 
 /// What a listener or a path does. One value for each configured route.
@@ -91,6 +96,12 @@ pub trait Service: Send + Sync + 'static {
     /// The headers of a handshake that its sessions want to see in [`Opening::headers`].
     fn headers(&self) -> &[HeaderName] {
         &[]
+    }
+
+    /// The WebSocket subprotocols that it speaks: the first of a peer's offers that is one of them
+    /// is agreed on (RFC 6455, section 4.2.2).
+    fn subprotocols(&self) -> &[&'static str] {
+        &["weir"]
     }
 
     /// Opens a session for a connection.
@@ -138,6 +149,35 @@ pub trait Session: Send {
     /// The drain has begun. The connection is closed at its place in the drain's pace whatever the
     /// session does; it may say a farewell or close earlier.
     fn on_drain(&mut self, _now: Instant, _actions: &mut Actions) {}
+
+    /// The time of [`Actions::wake_at`] has come.
+    fn on_time(&mut self, _now: Instant, _actions: &mut Actions) {}
+
+    /// The worker's [`Local`] has something to tell.
+    fn on_note(&mut self, _note: Note, _now: Instant, _actions: &mut Actions) {}
+
+    /// After a delivery found the outbox full: everything before it has been written.
+    fn on_room(&mut self, _now: Instant, _actions: &mut Actions) {}
+
+    /// The connection has ended. Nothing can be sent any more: what it wants done is forgotten. Not
+    /// told to the session of a POST, which ends with its reply.
+    fn on_close(&mut self, _reason: CloseReason, _now: Instant, _actions: &mut Actions) {}
+
+    /// The last word to the peer, when it is not the peer who has closed.
+    fn goodbye(&self, _reason: CloseReason) -> Goodbye {
+        Goodbye::Usual
+    }
+}
+
+/// What a peer is told last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goodbye {
+    /// What the wire has for the reason: [`CloseReason::code`] and [`CloseReason::text`], a farewell.
+    Usual,
+    /// On WebSocket this code and reason, of at most 123 bytes. The usual elsewhere.
+    Close(u16, Cow<'static, str>),
+    /// A message; on WebSocket the usual follows.
+    Message(Bytes, MessageKind),
 }
 
 /// Names one ask of one connection.
@@ -234,6 +274,8 @@ pub enum Action {
     CloseAt(Option<(Instant, CloseReason)>),
     /// Take no further message until this is taken back: the socket is not read.
     Hold(bool),
+    /// Tell the session at this time, up to 1 s late; `None` takes an earlier word back.
+    WakeAt(Option<Instant>),
 }
 
 /// What a session wants done, in order. One value a worker, reused.
@@ -259,6 +301,10 @@ pub struct Actions {
     trace: Option<Arc<Trace>>,
     /// Those whose replies are in `out`; empty between turns.
     pub(crate) out_traces: Vec<Arc<Trace>>,
+    /// The connection whose session is told.
+    address: Option<Address>,
+    /// What the sessions of this worker share; out of its place during its turn.
+    local: Option<Box<dyn Local>>,
 }
 
 impl Actions {
@@ -325,6 +371,49 @@ impl Actions {
     /// Sends a message that answers nothing.
     pub fn push(&mut self, message: Bytes, kind: MessageKind) {
         self.list.push(Action::Push(message, kind));
+    }
+
+    /// Sends a message that answers nothing, its parts joined, ahead of replies that wait for others.
+    pub fn say(&mut self, kind: MessageKind, parts: &[&[u8]]) {
+        match self.direct {
+            Some(wire) if self.list.is_empty() => {
+                wire.encode_reply(parts, lines::Plain::default(), kind, &mut self.out);
+                self.out_messages += 1;
+            }
+            Some(_) | None => self.push(parts.concat().into(), kind),
+        }
+    }
+
+    /// The connection whose session is told, as the worker's [`Local`] knows it. `None` on an HTTP
+    /// carrier, whose connection belongs to nobody.
+    pub fn address(&self) -> Option<Address> {
+        self.address
+    }
+
+    /// What the sessions of this worker share; `None` when it is of another type, when the engine has
+    /// none, and on an HTTP carrier.
+    pub fn local<L: Local>(&mut self) -> Option<&mut L> {
+        let local: &mut dyn Any = &mut **self.local.as_mut()?;
+        local.downcast_mut()
+    }
+
+    pub(crate) fn set_address(&mut self, address: Address) {
+        self.address = Some(address);
+    }
+
+    pub(crate) fn set_local(&mut self, local: Box<dyn Local>) {
+        self.local = Some(local);
+    }
+
+    pub(crate) fn take_local(&mut self) -> Option<Box<dyn Local>> {
+        self.local.take()
+    }
+
+    /// Has the session told when this time has come, up to 1 s late; `None` takes an earlier word
+    /// back. Only one stands. It waits while the connection is not read, so that a peer's silence is
+    /// its own. Nothing on an HTTP carrier.
+    pub fn wake_at(&mut self, at: Option<Instant>) {
+        self.list.push(Action::WakeAt(at));
     }
 
     /// Closes after the replies that are owed.

@@ -11,6 +11,9 @@ use crate::service::{Carrier, MessageKind, Service};
 use crate::wire::websocket::encode::Opcode;
 use crate::wire::{length, lines, websocket};
 
+/// What any wire adds to a message: the longest header of a WebSocket frame without a mask.
+const FRAMING_BYTES_MAX: usize = 10;
+
 /// The wire of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SiteWire {
@@ -28,6 +31,13 @@ pub enum SiteWire {
 }
 
 impl SiteWire {
+    /// `payload` as one whole message of this wire, to be shared by those who are sent it.
+    pub fn frame(self, kind: MessageKind, payload: &[u8]) -> Bytes {
+        let mut out = Vec::with_capacity(payload.len() + FRAMING_BYTES_MAX);
+        self.encode(payload, kind, &mut out);
+        out.into()
+    }
+
     /// Appends `payload` as one message of this wire.
     pub(crate) fn encode(self, payload: &[u8], kind: MessageKind, out: &mut Vec<u8>) {
         self.encode_reply(&[payload], lines::Plain::default(), kind, out);

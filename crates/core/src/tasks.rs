@@ -409,7 +409,7 @@ impl Task {
                             request_id,
                             tls,
                             handshake,
-                            introduction,
+                            introduction: *introduction,
                         }))
                     }
                     HttpEnd::Closed { reason } => Ending::Closed(reason),

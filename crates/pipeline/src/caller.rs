@@ -90,6 +90,7 @@ mod tests {
             principal: principal.as_ref(),
             path: Some(&path),
             headers: Some(&map),
+            query: None,
         };
         let forward = [http::header::USER_AGENT, PRINCIPAL];
         let told = Caller::of(&opening, &forward).headers();

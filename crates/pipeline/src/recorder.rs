@@ -59,6 +59,7 @@ impl Recorder {
             principal: None,
             path: None,
             headers: None,
+            query: None,
         });
         let (now, actions) = (clock::now(), Actions::default());
         Self { session, conn, seq: 0, now, actions, asks: Vec::new() }
@@ -105,7 +106,7 @@ impl Recorder {
                 }
                 Action::Push(payload, kind) => Recorded::Push(kind, payload),
                 Action::Close(reason) => Recorded::Close(reason),
-                Action::CloseAt(_) | Action::Hold(_) => continue,
+                Action::CloseAt(_) | Action::Hold(_) | Action::WakeAt(_) => continue,
             });
         }
         self.actions.restore(bytes, list);

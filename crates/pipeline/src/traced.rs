@@ -45,6 +45,10 @@ impl Service for Traced {
         self.inner.headers()
     }
 
+    fn subprotocols(&self) -> &[&'static str] {
+        self.inner.subprotocols()
+    }
+
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
         self.inner.open(opening)
     }

@@ -59,6 +59,7 @@ fn opening<'a>(request_id: &'a RequestId, listener: &'a str) -> Opening<'a> {
         principal: None,
         path: None,
         headers: None,
+        query: None,
     }
 }
 

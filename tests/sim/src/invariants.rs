@@ -190,6 +190,7 @@ fn in_good_order(client: &Client, reason: CloseReason) -> bool {
         | CloseReason::ReadTimeout
         | CloseReason::IdleTimeout
         | CloseReason::Aged
+        | CloseReason::Disconnected
         | CloseReason::Drained => client.script.end != End::Reset,
         CloseReason::HandshakeTimeout
         | CloseReason::TlsFailed

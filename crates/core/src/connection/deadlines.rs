@@ -9,7 +9,6 @@ impl<S: Transport> Connection<S> {
     /// The once-a-second look at the deadlines of this connection.
     pub(crate) fn sweep(&mut self, lent: &mut Lent<'_>) -> Fate {
         let timeouts = &lent.site.timeouts;
-        self.window = 0;
         if let Some(outbox) = &self.outbox
             && outbox.age(lent.now) >= timeouts.write
         {
@@ -24,12 +23,15 @@ impl<S: Transport> Connection<S> {
 
     fn sweep_open(&mut self, lent: &mut Lent<'_>) -> Fate {
         let timeouts = &lent.site.timeouts;
+        self.window = 0;
         // While we hold the reading back, silence is ours and not the peer's.
         let ours = self.is_held_back(lent.site) || self.in_flight() > 0 || self.flags.undecoded;
         if ours {
             self.active = lent.tick;
             self.partial_since = lent.tick;
             self.heartbeat_sent = lent.tick;
+        } else if self.wake_at <= lent.tick {
+            self.tell_time(lent);
         }
         let partial = self.is_partial();
         let quiet = lent.tick.since(self.active);

@@ -3,8 +3,11 @@
 
 use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, Phase};
+use crate::service::Goodbye;
+use crate::site::SiteWire;
 use crate::transport::Transport;
 use crate::wire::lines::Plain;
+use crate::wire::websocket;
 
 impl<S: Transport> Connection<S> {
     /// Stops taking messages; replies that are owed still leave. The first reason stands.
@@ -24,11 +27,31 @@ impl<S: Transport> Connection<S> {
         if self.phase == Phase::Finishing {
             self.rest = None;
             if self.replies.is_none() {
-                lent.site.encode_goodbye(self.reason, self.echo, &mut lent.actions.out);
+                self.say_goodbye(lent);
                 self.phase = Phase::Closing;
             }
         }
         Fate::Keep
+    }
+
+    /// The last word: the session's, or what the wire has for the reason.
+    fn say_goodbye(&mut self, lent: &mut Lent<'_>) {
+        let (site, out) = (lent.site, &mut lent.actions.out);
+        let peer_closed = self.reason == CloseReason::PeerClosed;
+        let goodbye = if peer_closed { Goodbye::Usual } else { self.session.goodbye(self.reason) };
+        match goodbye {
+            Goodbye::Usual => site.encode_goodbye(self.reason, self.echo, out),
+            Goodbye::Close(code, reason) if site.wire == SiteWire::WebSocket => {
+                websocket::encode::close(Some(code), &reason, out);
+            }
+            Goodbye::Close(..) => site.encode_goodbye(self.reason, self.echo, out),
+            Goodbye::Message(message, kind) => {
+                site.wire.encode(&message, kind, out);
+                if site.wire == SiteWire::WebSocket {
+                    site.encode_goodbye(self.reason, self.echo, out);
+                }
+            }
+        }
     }
 
     /// Tells the session of the drain, once.

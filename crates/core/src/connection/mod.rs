@@ -2,6 +2,7 @@
 //! Holds no policy beyond its limits, and is polled by its worker's table; no task, no timer.
 
 mod deadlines;
+mod delivery;
 mod leaving;
 mod reading;
 mod talking;
@@ -116,8 +117,9 @@ pub(crate) struct Connection<S> {
     /// When it is closed: while it is open, when the session wants that, mostly never; while it
     /// lingers, when the peer's end is no longer waited for.
     close_at: Tick,
-    lingered: u32,
-    /// Messages since the rate's window began.
+    /// When the session wants to be told of the time, mostly never.
+    wake_at: Tick,
+    /// Messages since the rate's window began; while it lingers, bytes discarded.
     window: u32,
     flags: Flags,
 }
@@ -148,6 +150,8 @@ struct Flags {
     leaving: bool,
     /// It is leaving because of its age.
     aged: bool,
+    /// A delivery found the outbox full, and the session waits for room.
+    wants_room: bool,
 }
 
 /// What a connection is made of when its handshake is over.
@@ -185,6 +189,7 @@ impl<S: Transport> Connection<S> {
             principal: new.introduction.principal.as_ref(),
             path: new.introduction.path.as_ref(),
             headers: new.introduction.headers.as_deref(),
+            query: new.introduction.query.as_deref(),
         });
         let early = !new.early.is_empty();
         let readable = new.socket.has_unread();
@@ -213,7 +218,7 @@ impl<S: Transport> Connection<S> {
             partial_since: tick,
             heartbeat_sent: tick,
             close_at: Tick::NEVER,
-            lingered: 0,
+            wake_at: Tick::NEVER,
             window: 0,
             flags: Flags {
                 readable,

@@ -266,13 +266,13 @@ impl<S: Transport> Connection<S> {
         match self.socket.try_read(lent.scratch) {
             Ok(0) => Fate::End(self.reason),
             Ok(n) => {
-                if self.lingered == 0 {
+                if self.window == 0 {
                     lent.cells.refused[MessageRefusal::Closing as usize].add(1);
                 }
-                self.lingered += n as u32;
+                self.window += n as u32;
                 let more = self.flags.hangup || self.socket.has_unread();
                 self.flags.readable = n == lent.scratch.len() || more;
-                if self.lingered > LINGER_BYTES_MAX { Fate::End(self.reason) } else { Fate::Keep }
+                if self.window > LINGER_BYTES_MAX { Fate::End(self.reason) } else { Fate::Keep }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.flags.readable = false;

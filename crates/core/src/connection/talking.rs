@@ -167,6 +167,10 @@ impl<S: Transport> Connection<S> {
                     }
                 }
                 Action::Hold(hold) => self.flags.held = hold,
+                Action::WakeAt(at) => {
+                    let left = at.map(|at| at.saturating_duration_since(lent.now));
+                    self.wake_at = left.map_or(Tick::NEVER, |left| lent.tick.after(left));
+                }
             }
         }
         if let (Some(ticket), Some(replies)) = (owed, &mut self.replies) {

@@ -93,6 +93,7 @@ impl<S: Transport> Connection<S> {
         self.flags.full = written.full;
         if outbox.is_empty() {
             self.outbox = None;
+            self.tell_room(lent);
         }
         self.count_written(written.bytes, lent);
         if let Some(begun) = begun {
@@ -129,6 +130,7 @@ impl<S: Transport> Connection<S> {
             return Fate::End(self.reason);
         }
         self.phase = Phase::Lingering;
+        self.window = 0;
         self.close_at = lent.tick.after(lent.site.timeouts.close);
         // Input may have come while nobody looked; a spurious look costs one read.
         self.flags.readable = true;

@@ -168,12 +168,14 @@ impl Answerer {
                     principal,
                     path: Some(Arc::clone(&site.path)),
                     headers: door::select(&head.headers, site.service.headers()),
+                    query: head.uri.query().map(Box::from),
                 };
                 let handshake = trace.and_then(|trace| trace.context().cloned());
                 let request_id = id.clone();
                 let upgrade = Upgrade { path, request_id, client, handshake, introduction };
                 self.exchange.accept(upgrade);
-                upgrade::switching_protocols(&accept, &head.headers)
+                let spoken = site.service.subprotocols();
+                upgrade::switching_protocols(&accept, &head.headers, spoken)
             }
             Err(fault) => {
                 let (status, text) = fault.told();
@@ -216,6 +218,7 @@ impl Answerer {
             principal: None,
             path: Some(&site.path),
             headers: Some(&head.headers),
+            query: head.uri.query(),
         };
         let verdict = match doorkeeper.knock(&opening, clock::now()) {
             Verdict::Wait(verdict) => self.peer.asks.run(verdict).await,

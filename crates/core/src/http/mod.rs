@@ -240,7 +240,7 @@ pub enum HttpEnd<S> {
         /// The handshake's span, when it was sampled.
         handshake: Option<TraceContext>,
         /// What the handshake leaves for the session.
-        introduction: Introduction,
+        introduction: Box<Introduction>,
     },
     /// The socket is closed.
     Closed {

@@ -116,6 +116,7 @@ impl Post<'_> {
             principal: self.principal.as_ref(),
             path: Some(&site.paths[self.path].path),
             headers: Some(&self.head.headers),
+            query: self.head.uri.query(),
         })
     }
 
@@ -152,7 +153,7 @@ impl Carried {
                 Action::Ask(ticket, ask) => {
                     self.ask.get_or_insert((ticket, ask));
                 }
-                Action::Push(..) | Action::CloseAt(_) | Action::Hold(_) => {}
+                Action::Push(..) | Action::CloseAt(_) | Action::Hold(_) | Action::WakeAt(_) => {}
                 Action::Close(reason) => {
                     self.close.get_or_insert(reason);
                 }

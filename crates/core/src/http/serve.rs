@@ -79,7 +79,7 @@ where
                 request_id,
                 client,
                 handshake,
-                introduction,
+                introduction: Box::new(introduction),
             }
         }
         Ending::Close { words, reason, linger } => {

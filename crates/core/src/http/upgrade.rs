@@ -12,11 +12,6 @@ use http_body_util::Full;
 use super::origin::Origins;
 use crate::wire::websocket;
 
-/// The subprotocol that is agreed on when a peer offers it. A browser can send no header of its own,
-/// only subprotocols: its token is one, and it gives up unless one of its offers is taken. The one
-/// with the token is never said back.
-const SUBPROTOCOL: &str = "weir";
-
 /// Why a WebSocket path does not upgrade.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -95,8 +90,14 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     }
 }
 
-/// The 101, for this `Sec-WebSocket-Accept` and the headers of its request.
-pub(super) fn switching_protocols(accept: &str, offered: &HeaderMap) -> Response<Full<Bytes>> {
+/// The 101, for this `Sec-WebSocket-Accept`, the headers of its request and the subprotocols that its
+/// service speaks. A browser can send no header of its own, only subprotocols: its token is one, and it
+/// gives up unless one of its offers is taken. The one with the token is never said back.
+pub(super) fn switching_protocols(
+    accept: &str,
+    offered: &HeaderMap,
+    spoken: &[&'static str],
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -108,8 +109,10 @@ pub(super) fn switching_protocols(accept: &str, offered: &HeaderMap) -> Response
     }
     let offers = offered.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     let mut offers = offers.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    if offers.any(|offer| offer.trim_ascii() == SUBPROTOCOL.as_bytes()) {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let taken =
+        offers.find_map(|offer| spoken.iter().find(|name| name.as_bytes() == offer.trim_ascii()));
+    if let Some(name) = taken {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
     }
     response
 }

@@ -21,6 +21,7 @@ use crate::admission::Admission;
 use crate::handshake::Handshake;
 use crate::http::{HttpMetrics, Trust};
 use crate::listener;
+use crate::local::Locals;
 use crate::metrics::CoreMetrics;
 use crate::site::Site;
 use crate::tasks::TaskListener;
@@ -75,6 +76,7 @@ struct Settings {
     drain_window: Duration,
     seed: u64,
     tracing: Arc<Tracing>,
+    locals: Option<Arc<dyn Locals>>,
 }
 
 struct BoundListener {
@@ -118,6 +120,7 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         drain_window: options.drain_window,
         seed: options.seed,
         tracing: options.tracing,
+        locals: options.locals,
     };
     let (sites, tasks) = (plan.sites.into(), plan.tasks.into());
     Ok(Bound {

@@ -10,6 +10,7 @@ use crate::admission::AdmissionLimits;
 use crate::http::{Origins, Trust};
 use crate::limits::{Limits, Timeouts};
 use crate::listener::SocketOptions;
+use crate::local::Locals;
 use crate::service::Service;
 use crate::site::SiteWire;
 use crate::tls::{HandshakeLimits, TlsOptions};
@@ -93,6 +94,8 @@ pub struct ServerOptions {
     pub seed: u64,
     /// Which messages and requests are traced, and for whom.
     pub tracing: Arc<Tracing>,
+    /// What the sessions of each worker share.
+    pub locals: Option<Arc<dyn Locals>>,
 }
 
 impl ServerOptions {

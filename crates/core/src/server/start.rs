@@ -23,6 +23,7 @@ use crate::context::ConnIds;
 use crate::ends::Ends;
 use crate::event_loop::{Beat, EventLoop, Woken};
 use crate::lifeline::Lifeline;
+use crate::local::Wake;
 use crate::metrics::CoreMetrics;
 use crate::poll::MioPoll;
 use crate::refuse::{RefusalForm, Refuser};
@@ -118,8 +119,12 @@ impl Bound {
         )
         .traced(&self.settings.tracing);
         let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
-        let worker =
+        let mut worker =
             Worker::new(MioPoll::new()?, bench, mailbox, Arc::clone(ends), Arc::clone(&load), now);
+        if let Some(locals) = &self.settings.locals {
+            let (wake, wakes) = Wake::new();
+            worker = worker.with_local(locals.open(index, wake), wakes);
+        }
         let tasks = Arc::new(Tasks {
             listeners: Arc::clone(&self.tasks),
             sites: Arc::clone(&self.sites),

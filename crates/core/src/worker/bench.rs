@@ -8,6 +8,7 @@ use super::asks::AskSpawner;
 use super::table::Key;
 use crate::clock::Tick;
 use crate::connection::{Handshakes, Lent, READ_BYTES_MAX};
+use crate::local::{Address, Local};
 use crate::metrics::{Stopwatch, WorkerCells};
 use crate::service::Actions;
 use crate::site::Site;
@@ -64,6 +65,16 @@ impl Bench {
         self
     }
 
+    /// Has this for the worker's sessions to share.
+    pub(crate) fn put_local(&mut self, local: Box<dyn Local>) {
+        self.actions.set_local(local);
+    }
+
+    /// Takes it out for its turn.
+    pub(crate) fn take_local(&mut self) -> Option<Box<dyn Local>> {
+        self.actions.take_local()
+    }
+
     /// Reads at most this many bytes at once from now on: as if much more came than a turn takes.
     pub(crate) fn read_at_most(&mut self, bytes: usize) {
         self.scratch = vec![0; bytes.clamp(1, READ_BYTES_MAX)].into_boxed_slice();
@@ -101,6 +112,7 @@ impl Bench {
         self.actions.out.clear();
         self.actions.out_messages = 0;
         self.actions.out_traces.clear();
+        self.actions.set_address(Address::new(key));
         self.batches = self.batches.wrapping_add(1);
         let site = &self.sites[usize::from(site)];
         Lent {

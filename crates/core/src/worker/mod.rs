@@ -6,6 +6,7 @@ pub(crate) mod asks;
 mod bench;
 mod closing;
 mod listing;
+mod local;
 pub(crate) mod pace;
 pub mod pipes;
 pub(crate) mod table;
@@ -25,6 +26,7 @@ use self::asks::Answered;
 pub(crate) use self::bench::Bench;
 use self::closing::{Drain, Turn};
 use self::listing::Listing;
+use self::local::LocalState;
 use self::pace::Pace;
 use self::table::{Key, Table};
 use crate::clock;
@@ -108,6 +110,7 @@ pub(crate) struct Worker<P: Poll> {
     drain: Option<Drain>,
     forced: bool,
     listings: Vec<Listing>,
+    local: LocalState,
     ends: Arc<Ends>,
     /// Connections this worker has, its handshakes included: accept loops look at it.
     load: Arc<AtomicUsize>,
@@ -144,6 +147,7 @@ impl<P: Poll> Worker<P> {
             drain: None,
             forced: false,
             listings: Vec::new(),
+            local: LocalState::default(),
             ends,
             load,
         }
@@ -183,7 +187,8 @@ impl<P: Poll> Worker<P> {
         {
             self.woken = Some(Woken::Open(new));
         }
-        if self.woken.is_some() { TaskPoll::Ready(()) } else { TaskPoll::Pending }
+        let woken = self.woken.is_some() | self.local.poll_wake(cx).is_ready();
+        if woken { TaskPoll::Ready(()) } else { TaskPoll::Pending }
     }
 
     /// One bounded turn at `now`.
@@ -196,6 +201,7 @@ impl<P: Poll> Worker<P> {
         let more_events = self.take_events()?;
         self.bench.boundary();
         self.read();
+        self.turn_local();
         self.bench.boundary();
         self.write();
         self.sweep();
@@ -207,6 +213,7 @@ impl<P: Poll> Worker<P> {
             || !self.write_queue.is_empty()
             || self.sweep_at.is_some()
             || !self.listings.is_empty()
+            || self.local.is_busy()
             || self.woken.is_some();
         Ok(if busy { Progress::Busy } else { Progress::Idle })
     }
@@ -346,6 +353,7 @@ impl<P: Poll> Worker<P> {
         let Some(from) = self.sweep_at else { return };
         if from == 0 {
             self.drain_late();
+            self.tick_local();
         }
         let end = self.table.index_end();
         let to = (from + SWEEP_MAX).min(end);
@@ -408,10 +416,11 @@ impl<P: Poll> Worker<P> {
             | (None, _) => reason,
             (Some(first), _) => first,
         };
+        let mut lent = self.bench.lend(key, connection.site, false);
         if connection.owed() != Owed::Nothing {
-            let lent = self.bench.lend(key, connection.site, false);
             connection.abandon_traces(reason, &lent);
         }
+        connection.tell_close(reason, &mut lent);
         self.bench.handshakes.remove(&connection.id);
         let site = &self.bench.sites[usize::from(connection.site)];
         if reason == CloseReason::Forced {

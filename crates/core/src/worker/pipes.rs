@@ -19,6 +19,7 @@ use crate::connection::NewConnection;
 use crate::context::{ConnId, ConnIds, RequestId};
 use crate::door::Introduction;
 use crate::ends::{Ended, Ends};
+use crate::local::{Locals, Wake};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::PipePoll;
 use crate::site::Site;
@@ -90,6 +91,17 @@ impl PipeEngine {
             engine.add_worker(index, runtime, now);
         }
         engine
+    }
+
+    /// Gives each worker what its sessions share. Called before anybody is connected.
+    #[must_use]
+    pub fn with_locals(mut self, locals: &dyn Locals) -> Self {
+        let open = |(index, worker): (usize, Worker<PipePoll>)| {
+            let (wake, wakes) = Wake::new();
+            worker.with_local(locals.open(index, wake), wakes)
+        };
+        self.workers = self.workers.into_iter().enumerate().map(open).collect();
+        self
     }
 
     fn add_worker(&mut self, index: usize, runtime: &Handle, now: Instant) {

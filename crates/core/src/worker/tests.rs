@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -17,10 +18,11 @@ use crate::context::{ConnId, RequestId};
 use crate::door::Introduction;
 use crate::ends::Ends;
 use crate::limits::{Limits, Timeouts};
+use crate::local::{Address, Delivery, Local, Note, Post, Wake};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::PipePoll;
 use crate::service::{
-    Actions, Answer, Message, MessageKind, Opening, Response, Service, Session, Ticket,
+    Actions, Answer, Goodbye, Message, MessageKind, Opening, Response, Service, Session, Ticket,
 };
 use crate::site::{Site, SiteWire};
 use crate::transport::{PipePeer, PipeSocket, Socket, pipe};
@@ -94,6 +96,10 @@ struct World {
 }
 
 fn world(limits: Limits, timeouts: Timeouts) -> World {
+    world_of(Arc::new(Echo), limits, timeouts)
+}
+
+fn world_of(service: Arc<dyn Service>, limits: Limits, timeouts: Timeouts) -> World {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let now = clock::now();
     let lines =
@@ -103,7 +109,7 @@ fn world(limits: Limits, timeouts: Timeouts) -> World {
         index: 0,
         cells: 0,
         wire: SiteWire::Lines(lines),
-        service: Arc::new(Echo),
+        service,
         limits,
         timeouts,
         heartbeat: None,
@@ -401,4 +407,172 @@ fn what_is_cut_in_the_middle_is_reset() {
     world.pass(12);
     assert_eq!(world.reasons(), [CloseReason::WriteTimeout]);
     assert!(peer.is_reset());
+}
+
+/// What the sessions of [`Shared`] share: who is there, and what is to be said to all of them.
+#[derive(Default)]
+struct Audience {
+    present: Vec<Address>,
+    waiting: Vec<bytes::Bytes>,
+    /// Who was told what came of deliveries.
+    outcomes: Vec<Delivery>,
+    events: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Local for Audience {
+    fn turn(&mut self, _: Instant, post: &mut dyn Post) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        let frame = self.waiting.remove(0);
+        for to in &self.present {
+            let delivery = post.deliver(*to, &frame);
+            self.outcomes.push(delivery);
+            match &frame[..] {
+                b"note\n" => post.tell(*to, Box::new("noted")),
+                b"leave\n" => post.close(*to, CloseReason::Disconnected),
+                _ => {}
+            }
+        }
+        !self.waiting.is_empty()
+    }
+}
+
+/// Says each message to everybody; "later" is told of the time.
+struct Shared {
+    wake: Arc<Mutex<Option<Wake>>>,
+}
+
+struct SharedSession {
+    wake: Arc<Mutex<Option<Wake>>>,
+}
+
+impl Service for Shared {
+    fn route(&self) -> &str {
+        "echo"
+    }
+
+    fn open(&self, _: &Opening<'_>) -> Box<dyn Session> {
+        Box::new(SharedSession { wake: Arc::clone(&self.wake) })
+    }
+}
+
+impl SharedSession {
+    fn note(actions: &mut Actions, event: &'static str) {
+        let audience = actions.local::<Audience>().expect("it was given");
+        audience.events.lock().push(event);
+    }
+}
+
+impl Session for SharedSession {
+    fn on_open(&mut self, _: Instant, actions: &mut Actions) {
+        let address = actions.address().expect("it is in a table");
+        actions.local::<Audience>().expect("it was given").present.push(address);
+    }
+
+    fn on_message(
+        &mut self,
+        message: Message<'_>,
+        _: &RequestId,
+        now: Instant,
+        actions: &mut Actions,
+    ) {
+        if message.payload == b"later" {
+            return actions.wake_at(Some(now + Duration::from_secs(3)));
+        }
+        let frame = [message.payload, b"\n"].concat().into();
+        actions.local::<Audience>().expect("it was given").waiting.push(frame);
+        self.wake.lock().as_ref().expect("it was given").wake();
+        actions.say(MessageKind::Text, &[b"o", b"k"]);
+    }
+
+    fn on_answer(&mut self, _: Ticket, _: Answer, _: &RequestId, _: Instant, _: &mut Actions) {}
+
+    fn on_note(&mut self, note: Note, _: Instant, actions: &mut Actions) {
+        assert_eq!(note.downcast_ref(), Some(&"noted"));
+        Self::note(actions, "note");
+        actions.say(MessageKind::Text, &[b"noted"]);
+    }
+
+    fn on_time(&mut self, _: Instant, actions: &mut Actions) {
+        actions.say(MessageKind::Text, &[b"time"]);
+    }
+
+    fn on_room(&mut self, _: Instant, actions: &mut Actions) {
+        Self::note(actions, "room");
+    }
+
+    fn on_close(&mut self, _: CloseReason, _: Instant, actions: &mut Actions) {
+        Self::note(actions, "close");
+    }
+
+    fn goodbye(&self, _: CloseReason) -> Goodbye {
+        Goodbye::Message(bytes::Bytes::from_static(b"farewell"), MessageKind::Text)
+    }
+}
+
+/// A world whose sessions share an [`Audience`], and what it has seen.
+fn shared(limits: Limits) -> (World, Arc<Mutex<Vec<&'static str>>>) {
+    let slot = Arc::new(Mutex::new(None));
+    let service = Arc::new(Shared { wake: Arc::clone(&slot) });
+    let mut world = world_of(service, limits, calm());
+    let audience = Audience::default();
+    let events = Arc::clone(&audience.events);
+    let (wake, wakes) = Wake::new();
+    *slot.lock() = Some(wake);
+    world.worker = world.worker.with_local(Box::new(audience), wakes);
+    (world, events)
+}
+
+#[test]
+fn what_one_says_reaches_all_in_the_same_turn_behind_its_own_answer() {
+    let (mut world, _) = shared(Limits::default());
+    let peers: Vec<_> = (0..3).map(|_| world.connect(1 << 20)).collect();
+    world.turns(1);
+    peers[0].send(b"hello\nagain\n");
+    world.turns(2);
+    assert_eq!(peers[0].receive(99), b"ok\nok\nhello\nagain\n");
+    assert_eq!(peers[1].receive(99), b"hello\nagain\n");
+    assert_eq!(peers[2].receive(99), b"hello\nagain\n");
+}
+
+#[test]
+fn a_full_outbox_is_told_once_it_has_room_again() {
+    let (mut world, events) = shared(Limits { outbox_bytes_max: 16, ..Limits::default() });
+    let (speaker, slow) = (world.connect(1 << 20), world.connect(4));
+    world.turns(1);
+    for line in [&b"twelve bytes\n"[..], b"no room here\n", b"nor here\n"] {
+        speaker.send(line);
+        world.turns(3);
+    }
+    assert_eq!(*events.lock(), [""; 0]);
+    let mut received = Vec::new();
+    for _ in 0..9 {
+        received.extend(slow.receive(4));
+        world.turns(2);
+    }
+    assert_eq!(received, b"twelve bytes\n");
+    assert_eq!(*events.lock(), ["room"]);
+    assert!(speaker.receive(99).ends_with(b"nor here\n"));
+}
+
+#[test]
+fn a_session_is_told_what_was_noted_of_the_time_and_of_its_end() {
+    let (mut world, events) = shared(Limits::default());
+    let peer = world.connect(1 << 20);
+    world.turns(1);
+    peer.send(b"note\nlater\n");
+    world.turns(2);
+    assert_eq!(peer.receive(99), b"ok\nnote\nnoted\n");
+    world.pass(2);
+    assert_eq!(peer.receive(99), b"");
+    world.pass(2);
+    assert_eq!(peer.receive(99), b"time\n");
+    peer.send(b"leave\n");
+    world.turns(2);
+    assert_eq!(peer.receive(99), b"ok\nleave\nfarewell\n");
+    peer.shutdown_write();
+    world.turns(2);
+    assert_eq!(*events.lock(), ["note", "close"]);
+    assert_eq!(world.reasons(), [CloseReason::Disconnected]);
 }

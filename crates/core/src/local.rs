@@ -1,0 +1,94 @@
+//! The seam to what a service keeps on each worker: one [`Local`] a worker, which its sessions reach
+//! without a lock, and which hands what it has to connections in bounded turns.
+//!
+//! Knows no channel and no subscriber. A turn of a `Local` never calls a session: what a session is
+//! to know is noted, and told after the turn.
+
+use std::any::Any;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::close::CloseReason;
+use crate::worker::table::Key;
+
+/// Names a connection to the [`Local`] of its worker, for as long as it is open. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address(Key);
+
+impl Address {
+    pub(crate) const fn new(key: Key) -> Self {
+        Self(key)
+    }
+
+    pub(crate) const fn key(self) -> Key {
+        self.0
+    }
+}
+
+/// What a [`Local`] tells a session: whatever the two have agreed on.
+pub type Note = Box<dyn Any + Send>;
+
+/// State that the sessions of one worker share.
+pub trait Local: Any + Send {
+    /// One turn, short enough for an event loop: called after [`Wake::wake`], and again for as long as it
+    /// answers that more is left to do.
+    fn turn(&mut self, now: Instant, post: &mut dyn Post) -> bool;
+
+    /// Called about once a second, for what has a deadline.
+    fn tick(&mut self, _now: Instant) {}
+}
+
+/// Makes a [`Local`] for each worker.
+pub trait Locals: Send + Sync {
+    /// That of the worker with this number. `wake` gets it a turn.
+    fn open(&self, worker: usize, wake: Wake) -> Box<dyn Local>;
+}
+
+/// Gets a [`Local`] a turn, from any thread. Waits for nothing.
+#[derive(Clone, Debug)]
+pub struct Wake(mpsc::Sender<()>);
+
+impl Wake {
+    /// A wake, and the lane that it speaks into: one word is as good as many.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<()>) {
+        let (wake, lane) = mpsc::channel(1);
+        (Self(wake), lane)
+    }
+
+    /// The next turn of the worker includes one of its [`Local`].
+    pub fn wake(&self) {
+        // When the lane is full it will have a turn anyway.
+        if let Err(mpsc::error::TrySendError::Closed(())) = self.0.try_send(()) {
+            tracing::trace!("woken after its worker had ended");
+        }
+    }
+}
+
+/// What came of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Delivery {
+    /// It waits in the connection's outbox.
+    Taken,
+    /// The outbox is at its bound, `limits.outbox_bytes_max`: it was not taken. The session is told
+    /// when everything before it has been written ([`crate::service::Session::on_room`]).
+    Full,
+    /// The connection is closing or closed.
+    Gone,
+}
+
+/// The connections of a worker, as its [`Local`] reaches them in its turn.
+pub trait Post {
+    /// Queues a frame that is shared with others. It is whole, in the form of the connection's wire
+    /// ([`crate::site::SiteWire::frame`]).
+    fn deliver(&mut self, to: Address, frame: &Bytes) -> Delivery;
+
+    /// Tells the session of a connection something, after this turn.
+    fn tell(&mut self, to: Address, note: Note);
+
+    /// Ends a connection for this reason, after this turn, and without a word when its outbox is
+    /// full.
+    fn close(&mut self, to: Address, reason: CloseReason);
+}

@@ -1,0 +1,130 @@
+//! The turn of the worker's `Local`: it is woken by a lane of its own, hands frames to connections,
+//! and sessions are told afterwards what it has noted for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll as TaskPoll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Worker;
+use super::table::{Key, Table};
+use crate::close::CloseReason;
+use crate::connection::Connection;
+use crate::local::{Address, Delivery, Local, Note, Post};
+use crate::metrics::WorkerCells;
+use crate::poll::Poll;
+use crate::site::Site;
+use crate::transport::Transport;
+
+/// Whether the `Local` is to have a turn, and what it has noted for sessions.
+#[derive(Default)]
+pub(super) struct LocalState {
+    /// Where it is woken; `None` without a `Local`.
+    wakes: Option<mpsc::Receiver<()>>,
+    /// It was woken, or had more to do at the end of its last turn.
+    due: bool,
+    /// Told and emptied after each of its turns, so as long as one turn makes them.
+    notes: VecDeque<(Key, Word)>,
+}
+
+/// What a connection is told after the turn.
+enum Word {
+    Note(Note),
+    Close(CloseReason),
+}
+
+impl LocalState {
+    /// Ready when it is to have a turn. Cancel safe.
+    pub(super) fn poll_wake(&mut self, cx: &mut Context<'_>) -> TaskPoll<()> {
+        if let Some(wakes) = &mut self.wakes
+            && let TaskPoll::Ready(Some(())) = wakes.poll_recv(cx)
+        {
+            self.due = true;
+        }
+        if self.due { TaskPoll::Ready(()) } else { TaskPoll::Pending }
+    }
+
+    /// Whether it has more to do at once.
+    pub(super) fn is_busy(&self) -> bool {
+        self.due
+    }
+}
+
+impl<P: Poll> Worker<P> {
+    /// Lets the sessions share this, which is woken by `wakes`.
+    pub(crate) fn with_local(mut self, local: Box<dyn Local>, wakes: mpsc::Receiver<()>) -> Self {
+        self.bench.put_local(local);
+        self.local.wakes = Some(wakes);
+        self
+    }
+
+    /// Gives the `Local` its turn, if it wants one, and tells sessions what came of it.
+    pub(super) fn turn_local(&mut self) {
+        let Some(wakes) = &mut self.local.wakes else { return };
+        let woken = wakes.try_recv().is_ok();
+        if !woken && !std::mem::take(&mut self.local.due) {
+            return;
+        }
+        let Some(mut local) = self.bench.take_local() else { return };
+        let mut post = TablePost {
+            table: &mut self.table,
+            sites: &self.bench.sites,
+            cells: &self.bench.cells,
+            write_queue: &mut self.write_queue,
+            notes: &mut self.local.notes,
+            now: self.bench.now(),
+        };
+        self.local.due = local.turn(self.bench.now(), &mut post);
+        self.bench.put_local(local);
+        while let Some((key, word)) = self.local.notes.pop_front() {
+            self.visit(key, |connection, lent| match word {
+                Word::Note(note) => connection.note_to_session(note, lent),
+                Word::Close(reason) => connection.dismiss(reason, lent),
+            });
+        }
+    }
+
+    /// Once a second.
+    pub(super) fn tick_local(&mut self) {
+        if let Some(mut local) = self.bench.take_local() {
+            local.tick(self.bench.now());
+            self.bench.put_local(local);
+        }
+    }
+}
+
+/// The table, as a `Local` reaches it.
+struct TablePost<'a, S: Transport> {
+    table: &'a mut Table<Connection<S>>,
+    sites: &'a Arc<[Site]>,
+    cells: &'a WorkerCells,
+    write_queue: &'a mut VecDeque<Key>,
+    notes: &'a mut VecDeque<(Key, Word)>,
+    now: Instant,
+}
+
+impl<S: Transport> Post for TablePost<'_, S> {
+    fn deliver(&mut self, to: Address, frame: &Bytes) -> Delivery {
+        let Some(connection) = self.table.get_mut(to.key()) else { return Delivery::Gone };
+        let site = &self.sites[usize::from(connection.site)];
+        let delivery = connection.deliver(frame, site, self.now);
+        if delivery == Delivery::Taken {
+            self.cells.sites[usize::from(site.cells)].messages_sent.add(1);
+            if connection.enqueue_write() {
+                self.write_queue.push_back(to.key());
+            }
+        }
+        delivery
+    }
+
+    fn tell(&mut self, to: Address, note: Note) {
+        self.notes.push_back((to.key(), Word::Note(note)));
+    }
+
+    fn close(&mut self, to: Address, reason: CloseReason) {
+        self.notes.push_back((to.key(), Word::Close(reason)));
+    }
+}
