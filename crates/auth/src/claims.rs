@@ -23,6 +23,9 @@ pub struct ClaimRules {
     pub expiry_required: bool,
     /// The claim that names the principal.
     pub principal_claim: String,
+    /// Whether a token must name one. Where it need not, a token without it is of somebody whose name
+    /// is empty.
+    pub principal_required: bool,
 }
 
 impl Default for ClaimRules {
@@ -33,6 +36,7 @@ impl Default for ClaimRules {
             leeway: Duration::from_secs(30),
             expiry_required: true,
             principal_claim: "sub".to_owned(),
+            principal_required: true,
         }
     }
 }
@@ -40,12 +44,15 @@ impl Default for ClaimRules {
 /// What a good token says.
 #[derive(Clone, PartialEq)]
 pub struct Token {
-    /// Who it is about: at most [`PRINCIPAL_BYTES_MAX`] bytes without control characters.
+    /// Who it is about: at most [`PRINCIPAL_BYTES_MAX`] bytes without control characters. Empty only
+    /// where [`ClaimRules::principal_required`] is off.
     pub principal: Arc<str>,
     /// When it stops being good, the leeway included.
     pub expires: Option<SystemTime>,
     /// Everything it says.
     pub claims: Map<String, Value>,
+    /// The same as it was signed, in JSON: for who must not change a byte of it.
+    pub json: Box<[u8]>,
 }
 
 /// Names the principal and no other claim: they are whatever an issuer knows of somebody.
@@ -59,15 +66,15 @@ impl std::fmt::Debug for Token {
 }
 
 impl ClaimRules {
-    /// Checks the claims of a token whose signature is good.
+    /// Checks the claims of a token whose signature is good. Gives its principal and its end.
     pub(crate) fn check(
         &self,
-        claims: Map<String, Value>,
+        claims: &Map<String, Value>,
         now: SystemTime,
-    ) -> Result<Token, TokenError> {
-        let expires = self.expiry(&claims, now)?;
+    ) -> Result<(Arc<str>, Option<SystemTime>), TokenError> {
+        let expires = self.expiry(claims, now)?;
         for name in ["nbf", "iat"] {
-            if time(&claims, name)?.is_some_and(|from| from > now + self.leeway) {
+            if time(claims, name)?.is_some_and(|from| from > now + self.leeway) {
                 return Err(TokenError::NotYetValid);
             }
         }
@@ -79,9 +86,17 @@ impl ClaimRules {
         {
             return Err(TokenError::Issuer);
         }
-        let principal = claims.get(&self.principal_claim).and_then(Value::as_str);
-        let principal = principal.filter(|name| is_name(name)).ok_or(TokenError::Claims)?.into();
-        Ok(Token { principal, expires, claims })
+        Ok((self.principal(claims).ok_or(TokenError::Claims)?.into(), expires))
+    }
+
+    /// Whom the claims are about, when they may be about that.
+    fn principal<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c str> {
+        match claims.get(&self.principal_claim) {
+            Some(Value::String(name)) if is_name(name) => Some(name),
+            Some(Value::String(name)) if name.is_empty() && !self.principal_required => Some(""),
+            None if !self.principal_required => Some(""),
+            Some(_) | None => None,
+        }
     }
 
     /// The end of the token's time, which has not come.
@@ -142,7 +157,7 @@ mod tests {
 
     fn check(rules: &ClaimRules, claims: Value, expected: Result<&str, TokenError>) {
         let Value::Object(map) = claims.clone() else { panic!("no object: {claims}") };
-        let checked = rules.check(map, at(1000)).map(|token| token.principal.to_string());
+        let checked = rules.check(&map, at(1000)).map(|(principal, _)| principal.to_string());
         assert_eq!(checked, expected.map(str::to_owned), "{claims}");
     }
 
@@ -201,7 +216,8 @@ mod tests {
         else {
             unreachable!("it is an object")
         };
-        let token = rules().check(claims, at(1000)).unwrap();
+        let json = serde_json::to_vec(&claims).unwrap().into();
+        let token = Token { principal: "ann".into(), expires: None, claims, json };
         assert!(!format!("{token:?}").contains("id.example"));
     }
 
@@ -213,5 +229,17 @@ mod tests {
             check(&named, json!({"device": name, "exp": 2000}), Err(TokenError::Claims));
         }
         check(&named, json!({"sub": "x", "exp": 2000}), Err(TokenError::Claims));
+    }
+
+    #[test]
+    fn a_token_without_a_principal_is_nobody_s_only_where_that_is_allowed() {
+        let lax = ClaimRules { principal_required: false, ..rules() };
+        check(&lax, json!({"exp": 2000}), Ok(""));
+        check(&lax, json!({"sub": "", "exp": 2000}), Ok(""));
+        check(&lax, json!({"sub": "ann", "exp": 2000}), Ok("ann"));
+        for name in [json!("a\r\nb"), json!(7), json!("x".repeat(257)), json!(null)] {
+            check(&lax, json!({"sub": name, "exp": 2000}), Err(TokenError::Claims));
+        }
+        check(&rules(), json!({"exp": 2000}), Err(TokenError::Claims));
     }
 }

@@ -108,7 +108,13 @@ impl Key {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(KeyError::ShortSecret);
         }
-        Ok(Self::new(Some(id.to_owned()), KeyKind::Hmac, DecodingKey::from_secret(secret)))
+        Ok(Self::from_any_secret(id, secret))
+    }
+
+    /// A shared secret of any length, for tokens that open nothing: one that is shorter than
+    /// [`SECRET_BYTES_MIN`] can be found by whoever has a token that it signed.
+    pub fn from_any_secret(id: &str, secret: &[u8]) -> Self {
+        Self::new(Some(id.to_owned()), KeyKind::Hmac, DecodingKey::from_secret(secret))
     }
 
     /// A public key in PEM (`BEGIN PUBLIC KEY`, for RSA also `BEGIN RSA PUBLIC KEY`).

@@ -9,6 +9,7 @@
 //! Nothing here touches a socket, and nothing here is called for a message of an open connection.
 
 pub mod api_keys;
+pub mod check;
 pub mod claims;
 pub mod credential;
 pub mod guard;
@@ -25,6 +26,7 @@ pub mod token;
 pub mod verifier;
 
 pub use api_keys::ApiKeys;
+pub use check::CheckError;
 pub use claims::{ClaimRules, Token};
 pub use guard::{Guard, GuardOptions};
 pub use guarded::Guarded;

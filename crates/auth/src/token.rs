@@ -31,6 +31,14 @@ pub struct Unverified<'a> {
     claims: &'a str,
 }
 
+/// What a token says. No `Debug`: whatever an issuer knows of somebody is in it.
+pub struct Claims {
+    /// By name.
+    pub fields: Map<String, Value>,
+    /// The same as it was signed, in JSON.
+    pub json: Box<[u8]>,
+}
+
 /// Never shows the token: with its signature it is a credential.
 impl std::fmt::Debug for Unverified<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -68,7 +76,7 @@ impl<'a> Unverified<'a> {
             return Err(TokenError::Malformed);
         };
         let message = &token[..header.len() + 1 + claims.len()];
-        let header: Header = json(header)?;
+        let header: Header = parsed(&decoded(header)?)?;
         if header.crit.is_some()
             || header.kid.as_ref().is_some_and(|id| id.len() > KEY_ID_BYTES_MAX)
         {
@@ -82,16 +90,20 @@ impl<'a> Unverified<'a> {
     ///
     /// # Errors
     /// When they are not an object in base64, or nested too deeply.
-    pub fn claims(&self) -> Result<Map<String, Value>, TokenError> {
-        let claims: Map<String, Value> = json(self.claims)?;
-        let shallow = claims.values().all(|value| fits(value, CLAIMS_DEPTH_MAX - 1));
-        if shallow { Ok(claims) } else { Err(TokenError::Malformed) }
+    pub fn claims(&self) -> Result<Claims, TokenError> {
+        let json = decoded(self.claims)?;
+        let fields: Map<String, Value> = parsed(&json)?;
+        let shallow = fields.values().all(|value| fits(value, CLAIMS_DEPTH_MAX - 1));
+        if shallow { Ok(Claims { fields, json: json.into() }) } else { Err(TokenError::Malformed) }
     }
 }
 
-fn json<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
-    let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
+fn decoded(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+}
+
+fn parsed<T: for<'de> Deserialize<'de>>(json: &[u8]) -> Result<T, TokenError> {
+    serde_json::from_slice(json).map_err(|_| TokenError::Malformed)
 }
 
 /// Whether a value is nested at most this deep. It is walked no deeper than that.

@@ -57,7 +57,9 @@ impl Verifier {
         let unverified = Unverified::parse(token)?;
         let set = self.published(at.now);
         check_signature(&unverified, self.known(&set))?;
-        self.rules.check(unverified.claims()?, at.wall)
+        let claims = unverified.claims()?;
+        let (principal, expires) = self.rules.check(&claims.fields, at.wall)?;
+        Ok(Token { principal, expires, claims: claims.fields, json: claims.json })
     }
 
     /// Whether the check of a token is short enough for an event loop, whatever comes of it.
@@ -71,6 +73,12 @@ impl Verifier {
     /// Whether an unknown key may be one that the key set has by now.
     pub fn can_refresh(&self, now: Instant) -> bool {
         self.remote.as_ref().is_some_and(|remote| remote.may_refresh(now))
+    }
+
+    /// Whether there is a key set of which nothing is known now: nobody can say then what a token
+    /// of an unknown key is.
+    pub(crate) fn awaits_keys(&self, now: Instant) -> bool {
+        self.remote.is_some() && self.published(now).is_empty()
     }
 
     /// Asks the key set for its keys, if it was not asked just now. Ends within the deadlines of

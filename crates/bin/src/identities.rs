@@ -124,6 +124,7 @@ fn rules(auth: &Auth) -> ClaimRules {
         leeway: auth.keys.leeway.0,
         expiry_required: auth.keys.expiry_required,
         principal_claim: auth.keys.principal_claim.to_string(),
+        principal_required: true,
     }
 }
 
