@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("weir-core", &[]),
     ("weir-upstream", &["weir-core"]),
     ("weir-auth", &["weir-core", "weir-upstream"]),
-    ("weir-channels", &["weir-core"]),
+    ("weir-channels", &["weir-core", "weir-auth"]),
     ("weir-pipeline", &["weir-core", "weir-upstream"]),
     ("weir-ops", &[]),
     ("weir", &["weir-core", "weir-upstream", "weir-auth", "weir-pipeline", "weir-ops"]),
