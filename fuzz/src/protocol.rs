@@ -2,7 +2,11 @@
 //! anew. It stands apart from the other bodies, since weir-core's tests, which include those, know no channel.
 
 use weir_channels::protocol::command::FilterNode;
-use weir_channels::protocol::{Command, Encoding, Limits, Reply, Request, frame};
+use weir_channels::protocol::emulation::EmulationRequest;
+use weir_channels::protocol::reply::Body;
+use weir_channels::protocol::{
+    Command, Encoding, Form, Limits, Push, Reply, Request, SharedPush, frame,
+};
 
 /// A byte of the longest command, a byte of the most elements, then the frame.
 pub fn protocol(encoding: Encoding, data: &[u8]) {
@@ -24,6 +28,10 @@ pub fn protocol(encoding: Encoding, data: &[u8]) {
     for bytes in taken {
         if let Ok(reply) = Reply::decode(encoding, bytes, &limits) {
             reply_holds(encoding, &reply);
+        }
+        if let Ok(request) = EmulationRequest::decode(encoding, bytes) {
+            let len = request.node.len() + request.session.len() + request.data.len();
+            assert!(len <= bytes.len());
         }
     }
 }
@@ -96,6 +104,34 @@ fn reply_holds(encoding: Encoding, reply: &Reply<'_>) {
     let mut again = Vec::new();
     read.encode(encoding, &mut again).expect("it was written before");
     assert_eq!(again, out);
+    if let (0, Body::Push(push)) = (reply.id, &reply.body) {
+        shared_holds(encoding, push, &out);
+    }
+}
+
+/// What many are sent is what one would be.
+fn shared_holds(encoding: Encoding, push: &Push<'_>, reply: &[u8]) {
+    let mut shared = SharedPush::default();
+    for form in Form::ALL.into_iter().filter(|form| form.encoding() == encoding) {
+        let bytes = shared.form(form, || push.clone()).expect("it was written before");
+        let (around, end) = match form {
+            Form::Json | Form::Protobuf => (0, 0),
+            Form::JsonLine => (1, 1),
+            Form::JsonEvent => ("data: \n\n".len(), 2),
+            Form::JsonFrame | Form::ProtobufFrame => (header_bytes(reply.len()), 0),
+        };
+        assert_eq!(bytes.len(), around + reply.len());
+        assert!(bytes[..bytes.len() - end].ends_with(reply));
+    }
+}
+
+/// RFC 6455, section 5.2.
+fn header_bytes(len: usize) -> usize {
+    match len {
+        0..126 => 2,
+        126..0x1_0000 => 4,
+        _ => 10,
+    }
 }
 
 /// Entries of the lists and maps of a command.

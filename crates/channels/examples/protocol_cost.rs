@@ -3,8 +3,8 @@
 
 use std::hint::black_box;
 
-use weir_channels::protocol::push::{self, Publication};
-use weir_channels::protocol::{Command, Encoding, Limits, Payload, Request};
+use weir_channels::protocol::push::{Publication, Push};
+use weir_channels::protocol::{Command, Encoding, Form, Limits, Payload, Request, SharedPush};
 use weir_core::clock;
 
 const ROUNDS: u32 = 200_000;
@@ -56,10 +56,16 @@ fn read_cost(encoding: Encoding, data: &[u8]) -> f64 {
 }
 
 fn write_cost(encoding: Encoding, data: Payload<'_>) -> f64 {
+    let form = match encoding {
+        Encoding::Json => Form::JsonFrame,
+        Encoding::Protobuf => Form::ProtobufFrame,
+    };
     measure(|| {
         let publication =
             Publication { data: black_box(data), offset: 42, ..Publication::default() };
-        black_box(push::publication(encoding, "sensors:a", publication).expect("it is JSON"));
+        let mut shared = SharedPush::default();
+        let push = || Push::publication("sensors:a", publication);
+        black_box(shared.form(form, push).expect("it is JSON"));
     })
 }
 

@@ -9,8 +9,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use weir_channels::protocol::push::{self, Publication};
-use weir_channels::protocol::{Command, Encoding, Limits, Payload, frame};
+use weir_channels::protocol::push::{Publication, Push};
+use weir_channels::protocol::{Command, Encoding, Form, Limits, Payload, SharedPush, frame};
 
 thread_local! {
     /// Calls, and bytes that they asked for.
@@ -68,11 +68,18 @@ fn reading_a_publish_allocates_nothing() {
 
 #[test]
 fn a_publication_is_written_with_one_allocation_and_what_shares_it() {
-    for encoding in [Encoding::Json, Encoding::Protobuf] {
+    for (encoding, forms) in [
+        (Encoding::Json, &[Form::Json, Form::JsonFrame, Form::JsonLine][..]),
+        (Encoding::Protobuf, &[Form::Protobuf, Form::ProtobufFrame]),
+    ] {
         let data = Payload::json(br#"{"n":[1,2,3]}"#);
         let publication = Publication { data, offset: 4, ..Publication::default() };
+        let mut shared = SharedPush::default();
         let asked = asked_by(|| {
-            drop(push::publication(encoding, "sensors:a", publication).expect("it is JSON"));
+            for form in forms {
+                let push = || Push::publication("sensors:a", publication.clone());
+                drop(shared.form(*form, push).expect("it is JSON").clone());
+            }
         });
         assert!(asked.0 <= 2, "{encoding:?}: {asked:?}");
     }

@@ -3,8 +3,8 @@
 //!
 //! [`frame`] cuts what one WebSocket message or one body holds into commands and joins replies into
 //! frames; [`command`] and [`reply`] are the tables of messages, each field with its Protobuf number; [`push`]
-//! has what is sent unasked, and [`push::publication`] its bytes for everybody who shares them; [`codes`] are
-//! the closed lists of errors and endings.
+//! has what is sent unasked, and [`shared`] its bytes for many; [`emulation`] is how commands come where only
+//! replies have a stream; [`codes`] are the closed lists of errors and endings.
 //!
 //! A message is written down once, as a table, and all four directions are made of it. Reading borrows:
 //! of a command only the envelope is parsed, and payloads stay where they are. Protobuf is read and written
@@ -13,6 +13,7 @@
 
 pub mod codes;
 pub mod command;
+pub mod emulation;
 mod error;
 mod field;
 pub mod frame;
@@ -22,6 +23,7 @@ mod protobuf;
 pub mod push;
 pub mod reply;
 mod scalar;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 pub mod varint;
@@ -31,7 +33,8 @@ pub use error::{DecodeError, EncodeError};
 pub use field::Map;
 pub use push::Push;
 pub use reply::Reply;
-pub use scalar::{Payload, Sint, Text};
+pub use scalar::{Payload, Quoted, Sint, Text};
+pub use shared::{Form, SharedPush};
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,10 +1,8 @@
-//! Pushes: what clients are sent without having asked, and a publication's bytes for all who share them.
-
-use bytes::Bytes;
+//! Pushes: what clients are sent without having asked.
 
 use super::message::{choice, messages};
-use super::reply::{Reply, SubscribeResult};
-use super::{EncodeError, Encoding, Map, Payload, Sint, Text};
+use super::reply::SubscribeResult;
+use super::{Map, Payload, Sint, Text};
 
 messages! {
     /// One push.
@@ -171,22 +169,9 @@ messages! {
     }
 }
 
-/// The whole push of a publication, as every subscriber of `channel` with this encoding is sent it: encoded
-/// once and shared. It stands in a frame as [`Reply::encode`] would write it.
-///
-/// # Errors
-///
-/// [`EncodeError::NotJson`] when subscribers who speak JSON cannot be sent it.
-pub fn publication(
-    encoding: Encoding,
-    channel: &str,
-    publication: Publication<'_>,
-) -> Result<Bytes, EncodeError> {
-    // The envelope and the few fields that most publications have; data and channel are the rest.
-    const ENVELOPE_BYTES: usize = 96;
-    let mut out =
-        Vec::with_capacity(ENVELOPE_BYTES + channel.len() + publication.data.bytes().len());
-    let event = Event::Publication(publication);
-    Reply::push(Push { id: 0, channel: channel.into(), event }).encode(encoding, &mut out)?;
-    Ok(out.into())
+impl<'a> Push<'a> {
+    /// What somebody has published into `channel`.
+    pub fn publication(channel: impl Into<Text<'a>>, publication: Publication<'a>) -> Self {
+        Self { id: 0, channel: channel.into(), event: Event::Publication(publication) }
+    }
 }

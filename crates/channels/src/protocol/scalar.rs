@@ -182,6 +182,40 @@ impl<'a> Field<'a> for Text<'a> {
     }
 }
 
+/// Bytes that stand in JSON as text, not as a value.
+pub type Quoted<'a> = Cow<'a, [u8]>;
+
+impl<'a> Field<'a> for Quoted<'a> {
+    fn is_zero(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn write_json(&self, name: &'static str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let text = std::str::from_utf8(self);
+        json::write(text.map_err(|_not_text| EncodeError::NotJson { field: name })?, out)
+    }
+
+    fn read_json<D: Deserializer<'a>>(from: D, reading: &Reading) -> Result<Self, D::Error> {
+        Ok(match <Text<'a> as Element>::read_json(from, reading)? {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        })
+    }
+
+    fn proto_size(&self, number: u32) -> usize {
+        Payload::new(self).proto_size(number)
+    }
+
+    fn write_proto(&self, number: u32, out: &mut Vec<u8>) {
+        Payload::new(self).write_proto(number, out);
+    }
+
+    fn read_proto(&mut self, value: Wire<'a>, reading: &Reading) -> Result<(), DecodeError> {
+        *self = Cow::Borrowed(value.bytes(reading)?);
+        Ok(())
+    }
+}
+
 /// A number that Protobuf writes in zigzag (`sint64`), so that small negative ones are short.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

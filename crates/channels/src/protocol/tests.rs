@@ -277,26 +277,30 @@ fn event(data: Payload<'_>) -> Publication<'_> {
     Publication { data, offset: 42, ..Publication::default() }
 }
 
+fn encoded(encoding: Encoding, publication: Publication<'_>) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Vec::new();
+    Reply::push(Push::publication("news", publication)).encode(encoding, &mut out).map(|()| out)
+}
+
 #[test]
 fn a_publication_is_a_whole_push_without_line_breaks() {
     let data = Payload::new(b" {\"a\":\r\n [1,\n2]}\n");
-    let json = push::publication(Encoding::Json, "news", event(data)).expect("it is JSON");
-    assert_eq!(json, r#"{"push":{"channel":"news","pub":{"data":{"a": [1,2]},"offset":42}}}"#);
-    let protobuf = push::publication(Encoding::Protobuf, "news", event(data)).expect("bytes");
+    let json = encoded(Encoding::Json, event(data)).expect("it is JSON");
+    assert_eq!(json, br#"{"push":{"channel":"news","pub":{"data":{"a": [1,2]},"offset":42}}}"#);
+    let protobuf = encoded(Encoding::Protobuf, event(data)).expect("bytes");
     assert_eq!(protobuf[0] as usize, protobuf.len() - 1);
     let reply = Reply::decode(Encoding::Protobuf, &protobuf[1..], &LIMITS).expect("a reply");
-    let expected = Event::Publication(event(data));
-    assert_eq!(reply, Reply::push(Push { channel: "news".into(), event: expected, id: 0 }));
+    assert_eq!(reply, Reply::push(Push::publication("news", event(data))));
 }
 
 #[test]
 fn a_payload_that_is_no_json_reaches_protobuf_clients_only() {
     for data in [&b"\x00\xff"[..], b"{\"a\":1", b"1 2", b"\"\xff\"", b" "] {
-        let refused = push::publication(Encoding::Json, "c", event(Payload::new(data)));
+        let refused = encoded(Encoding::Json, event(Payload::new(data)));
         let error = refused.expect_err("it is no JSON");
         assert_eq!(error, EncodeError::NotJson { field: "data" });
         assert_eq!(DisconnectCode::from(error).number(), 3506);
-        assert!(push::publication(Encoding::Protobuf, "c", event(Payload::new(data))).is_ok());
+        assert!(encoded(Encoding::Protobuf, event(Payload::new(data))).is_ok());
     }
     let mut joiner = frame::Joiner::new(Encoding::Json, 16, 1000);
     assert_eq!(joiner.push(&Reply::PING), Ok(None));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
 use serde_json::{Value, json};
+use weir_channels::protocol::emulation::EmulationRequest;
 use weir_channels::protocol::{Command, Encoding, Limits, Reply, frame};
 
 const BOTH: [(Encoding, &str); 2] = [(Encoding::Json, "json"), (Encoding::Protobuf, "protobuf")];
@@ -171,6 +172,24 @@ fn the_javascript_sdk_reads_every_reply_and_push() {
 #[test]
 fn the_javascript_sdk_writes_commands_that_are_understood() {
     writes_what_we_read(&javascript());
+}
+
+#[test]
+fn the_javascript_sdk_emulates_with_requests_that_are_understood() {
+    for (encoding, name) in BOTH {
+        let mut data = Vec::new();
+        for (command, _) in samples::commands() {
+            if encoding == Encoding::Json && !data.is_empty() {
+                data.push(b'\n');
+            }
+            command.encode(encoding, &mut data).expect("it can be written");
+        }
+        let request = json!({ "node": "n-1", "session": "żółw", "data": hex(&data) });
+        let answers = javascript().ask(&[json!({ "encoding": name, "emulate": request })]);
+        let body = unhex(answers[0].as_str().expect("a body"));
+        let read = EmulationRequest::decode(encoding, &body).expect("it is one");
+        assert_eq!((&*read.node, &*read.session, &*read.data), ("n-1", "żółw", &data[..]));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 // The codecs of the JavaScript SDK, as its package ships them, for a test to ask. Each line of input is a
-// question, `{"read": hex}` or `{"write": commands}` with its `encoding`; each line of output its answer.
+// question, `{"read": hex}`, `{"write": commands}` or `{"emulate": request}` with its `encoding`; each line of
+// output its answer.
 'use strict';
 
 const fs = require('fs');
@@ -51,8 +52,19 @@ function withBytes(value, name) {
     return value;
 }
 
-function answer({ encoding, read, write }) {
+// The body of a request to `/emulation`, as its transports make it.
+function emulated(encoding, { node, session, data }) {
+    if (encoding === 'json') {
+        return JSON.stringify({ session, node, data: Buffer.from(data, 'hex').toString() });
+    }
+    return sdk.codecs.protobuf.encodeEmulationRequest({ session, node, data: Buffer.from(data, 'hex') });
+}
+
+function answer({ encoding, read, write, emulate }) {
     const codec = sdk.codecs[encoding];
+    if (emulate !== undefined) {
+        return Buffer.from(emulated(encoding, emulate)).toString('hex');
+    }
     if (read !== undefined) {
         const frame = Buffer.from(read, 'hex');
         return codec.decodeReplies(encoding === 'json' ? frame.toString() : frame).map(plain);
