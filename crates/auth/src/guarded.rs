@@ -13,6 +13,7 @@ use weir_core::local::Note;
 use weir_core::service::{
     Actions, Answer, Carrier, Goodbye, Message, Opening, Response, Service, Session, Ticket,
 };
+use weir_core::site::SiteWire;
 use weir_core::tls::TlsInfo;
 use weir_core::trace::Found;
 
@@ -93,6 +94,7 @@ struct Waiting {
     peer: std::net::SocketAddr,
     listener: String,
     carrier: Carrier,
+    wire: Option<SiteWire>,
     request_id: RequestId,
     tls: Option<Arc<TlsInfo>>,
 }
@@ -106,6 +108,7 @@ impl Waiting {
             peer: opening.peer,
             listener: opening.listener.to_owned(),
             carrier: opening.carrier,
+            wire: opening.wire,
             request_id: opening.request_id.clone(),
             tls: opening.tls.cloned(),
         })
@@ -117,6 +120,7 @@ impl Waiting {
             peer: self.peer,
             listener: &self.listener,
             carrier: self.carrier,
+            wire: self.wire,
             request_id: &self.request_id,
             tls: self.tls.as_ref(),
             principal,

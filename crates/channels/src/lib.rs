@@ -4,11 +4,22 @@
 //! [`protocol`] is bytes to commands, and replies and pushes to bytes, in both of its encodings.
 //! [`broker`] holds what was published and tells each worker which channels have grown.
 //! [`namespace`] decides which channels there are and who may do what in them, and [`tokens`] who
-//! somebody is. Nothing here touches a socket or reads a clock, and only the check of a token may wait,
+//! somebody is. [`Channels`] is the service: a
+//! session for each connection, which reads commands and answers them, and on each worker a [`hub`],
+//! which tells subscribers what was published. Nothing here touches a socket or reads a clock, and only the check of a token may wait,
 //! for keys that somebody else publishes.
 
 pub mod broker;
+mod client;
+pub mod hub;
+pub mod metrics;
 pub mod namespace;
 pub mod protocol;
+mod service;
+mod shared;
 mod sync;
 pub mod tokens;
+
+pub use metrics::ChannelMetrics;
+pub use service::Channels;
+pub use shared::{ClientOptions, Hubs, Policy, Shared};

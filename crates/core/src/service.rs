@@ -68,6 +68,8 @@ pub struct Opening<'a> {
     pub listener: &'a str,
     /// How its messages are carried.
     pub carrier: Carrier,
+    /// The wire that carries them; `None` for a POST.
+    pub wire: Option<SiteWire>,
     /// The handshake's request id: what the peer sent when it was well formed, else a new one.
     pub request_id: &'a RequestId,
     /// What TLS found out about the peer; `None` on a plain connection. Shared, so that a session

@@ -85,6 +85,7 @@ mod tests {
             peer: ([192, 0, 2, 9], 4242).into(),
             listener: "http",
             carrier: Carrier::WebSocket,
+            wire: None,
             request_id: &RequestId::Message { conn, seq: 0 },
             tls: None,
             principal: principal.as_ref(),

@@ -54,6 +54,7 @@ impl Recorder {
             peer: SocketAddr::from(([127, 0, 0, 1], 4242)),
             listener: "main",
             carrier,
+            wire: None,
             request_id: &RequestId::Message { conn, seq: 0 },
             tls: None,
             principal: None,

@@ -54,6 +54,7 @@ fn opening<'a>(request_id: &'a RequestId, listener: &'a str) -> Opening<'a> {
         peer,
         listener,
         carrier,
+        wire: None,
         request_id,
         tls: None,
         principal: None,

@@ -1,5 +1,4 @@
-//! What a worker reads of a channel, in the order in which it happened, and the place where it
-//! keeps the wire forms that it made of it.
+//! What a worker reads of a channel, in the order in which it happened.
 
 use std::sync::Arc;
 
@@ -69,35 +68,4 @@ pub struct Missed {
     /// stream. Subscribers that are there or beyond have missed no place in the stream. `None`
     /// when only events without one are gone.
     pub through: Option<Position>,
-}
-
-/// The `N` wire forms of one event, each made at most once. A worker has one for each event it
-/// hands out, so that the bytes it shares among its subscribers are counted by its thread only.
-#[derive(Debug)]
-pub struct Forms<T, const N: usize>([Option<T>; N]);
-
-impl<T, const N: usize> Default for Forms<T, N> {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| None))
-    }
-}
-
-impl<T, const N: usize> Forms<T, N> {
-    /// The form of this index, made by `encode` when it is asked for the first time.
-    pub fn get(&mut self, form: usize, encode: impl FnOnce() -> T) -> &T {
-        self.0[form].get_or_insert_with(encode)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_is_made_once() {
-        let mut forms = Forms::<String, 2>::default();
-        assert_eq!(forms.get(1, || "binary".into()), "binary");
-        assert_eq!(forms.get(1, || unreachable!("it is there")), "binary");
-        assert_eq!(forms.get(0, || "text".into()), "text");
-    }
 }

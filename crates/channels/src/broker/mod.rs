@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use epoch::Epoch;
-pub use event::{Event, Forms, Live, Missed, Read};
+pub use event::{Event, Live, Missed, Read};
 pub use inbox::{ChannelId, Inbox, Reader, Wake};
 pub use limits::{Counts, IDEMPOTENCY_TTL, Limits, PAGE_MAX, Refusal};
 pub use memory::Memory;

@@ -184,6 +184,7 @@ impl<S: Transport> Connection<S> {
             peer: new.peer,
             listener: &site.listener,
             carrier: site.carrier(),
+            wire: Some(site.wire),
             request_id: &new.request_id,
             tls: new.tls.as_ref(),
             principal: new.introduction.principal.as_ref(),

@@ -213,6 +213,7 @@ impl Answerer {
             peer: client,
             listener: &self.site.listener,
             carrier,
+            wire: None,
             request_id: id,
             tls: self.peer.tls.as_ref(),
             principal: None,

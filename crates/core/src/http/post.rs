@@ -111,6 +111,7 @@ impl Post<'_> {
             peer: self.client,
             listener: &site.listener,
             carrier: Carrier::Http,
+            wire: None,
             request_id: self.id,
             tls: peer.tls.as_ref(),
             principal: self.principal.as_ref(),

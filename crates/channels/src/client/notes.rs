@@ -1,0 +1,102 @@
+//! What the hub tells a session: holes in streams, and what backends want done.
+
+use std::sync::Arc;
+
+use super::connect::time_left;
+use super::wanted::Wanted;
+use super::{Client, State, Turn};
+use crate::hub::Told;
+use crate::hub::orders::{ForClient, NewSubscription};
+use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
+use crate::protocol::push::{Event, Refresh, Subscribe};
+use crate::tokens::Grant;
+
+impl Client {
+    pub(super) fn told(&mut self, told: Told, turn: &mut Turn<'_>) {
+        if self.state != State::Connected {
+            return;
+        }
+        match told {
+            Told::Insufficient(place) => {
+                let Some(at) = self.at_place(place) else { return };
+                if self.subs[at].by_server {
+                    return self.end(DisconnectCode::InsufficientState, turn);
+                }
+                self.end_subscription(at, UnsubscribeCode::InsufficientState, turn);
+            }
+            Told::NotJson => self.end(DisconnectCode::InappropriateProtocol, turn),
+            Told::Order(order) => self.obey(order, turn),
+        }
+    }
+
+    fn obey(&mut self, order: ForClient, turn: &mut Turn<'_>) {
+        match order {
+            ForClient::Subscribe(new) => self.join_for_backend(&new, turn),
+            ForClient::Unsubscribe { channel: Some(channel) } => {
+                if let Some(at) = self.find(&channel, turn) {
+                    self.end_subscription(at, UnsubscribeCode::Server, turn);
+                }
+            }
+            ForClient::Unsubscribe { channel: None } => {
+                while !self.subs.is_empty() {
+                    self.end_subscription(self.subs.len() - 1, UnsubscribeCode::Server, turn);
+                }
+            }
+            ForClient::Disconnect { code, reason, except } => {
+                if !except.contains(&self.uid()) {
+                    self.shared.metrics.disconnect(None);
+                    self.end_with(code, reason.to_string().into(), turn);
+                }
+            }
+            ForClient::Refresh { expired: true, .. } => self.end(DisconnectCode::Expired, turn),
+            ForClient::Refresh { expired: false, ttl, info } => {
+                self.expires = ttl.map(|ttl| turn.now + ttl);
+                if let Some(info) = info {
+                    self.conn_info = Some((&*info).into());
+                    self.info = None;
+                }
+                let (expires, ttl) = time_left(self.expires, turn.now);
+                self.push("", Event::Refresh(Refresh { expires, ttl }), turn);
+                self.set_alarm(turn);
+            }
+        }
+    }
+
+    /// A server-side subscription that a backend makes. One that is there already stays as it is.
+    fn join_for_backend(&mut self, new: &Arc<NewSubscription>, turn: &mut Turn<'_>) {
+        let grant =
+            Grant { info: new.info.clone(), data: new.data.clone(), overrides: new.overrides };
+        let mut wanted = Wanted::by_server(grant, new.recover_since.clone());
+        wanted.expires = new.ttl.map(|ttl| turn.now + ttl);
+        let mut prepared = match self.prepare(&new.channel, wanted, turn) {
+            Ok(prepared) => prepared,
+            Err(code) => {
+                tracing::debug!(conn = %self.conn, %code, "a backend's subscription cannot be");
+                return;
+            }
+        };
+        let answer = self.ask_broker(&prepared, turn);
+        let then = move |client: &mut Self, begins: Result<_, _>, turn: &mut Turn<'_>| match client
+            .begin(&mut prepared, begins, turn)
+        {
+            Ok(joined) => {
+                let position = joined.position;
+                let epoch = position.map(|position| position.epoch.to_string());
+                let subscribe = Subscribe {
+                    recoverable: joined.modes.recoverable,
+                    positioned: joined.modes.positioned,
+                    epoch: epoch.unwrap_or_default().into(),
+                    offset: position.map_or(0, |position| position.offset),
+                    data: joined.data(),
+                };
+                client.push(&joined.channel, Event::Subscribe(subscribe), turn);
+                client.announce(&joined, turn);
+                client.set_alarm(turn);
+            }
+            Err(code) => {
+                tracing::debug!(conn = %client.conn, %code, "a backend's subscription failed");
+            }
+        };
+        self.settle(0, answer, then, turn);
+    }
+}

@@ -1,0 +1,170 @@
+//! `publish`, `presence`, `presence_stats` and `history`: what a client does in a channel without being
+//! told of it (protocol, section 1.9).
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use weir_auth::Moment;
+
+use super::later::code;
+use super::{Client, Turn};
+use crate::broker::{ClientInfo, PAGE_MAX, Publication, Publish, Range, Since};
+use crate::hub::{wire_info, wire_publication};
+use crate::namespace::Channel;
+use crate::protocol::codes::{DisconnectCode, ErrorCode};
+use crate::protocol::command::{HistoryRequest, PublishRequest};
+use crate::protocol::reply::{
+    Body, HistoryResult, PresenceResult, PresenceStatsResult, PublishResult,
+};
+use crate::protocol::{Map, Reply};
+
+/// What a user may do in a channel, subscribed or not.
+type May = fn(&Channel<'_, '_>, &str, bool) -> Result<(), ErrorCode>;
+
+impl Client {
+    /// Whether the client may do something in a channel. Otherwise its command is answered.
+    fn may(&mut self, id: u32, channel: &str, may: May, turn: &mut Turn<'_>) -> bool {
+        if channel.is_empty() {
+            self.end(DisconnectCode::BadRequest, turn);
+            return false;
+        }
+        let subscribed = self.find(channel, turn).is_some();
+        let policy = self.policy();
+        let resolved = policy.namespaces.resolve(channel).map_err(|error| error.code());
+        match resolved.and_then(|channel| may(&channel, &self.user, subscribed)) {
+            Ok(()) => true,
+            Err(code) => {
+                self.fail(id, code, turn);
+                false
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, id: u32, request: &PublishRequest<'_>, turn: &mut Turn<'_>) {
+        if request.kind != 0 {
+            return self.fail(id, ErrorCode::NotAvailable, turn);
+        }
+        if !self.may(
+            id,
+            &request.channel,
+            |channel, user, subscribed| channel.may_publish(user, subscribed),
+            turn,
+        ) {
+            return;
+        }
+        let policy = self.policy();
+        let Ok(channel) = policy.namespaces.resolve(&request.channel) else { return };
+        let options = channel.namespace().options();
+        if !options.publication_data_format.accepts(request.data.bytes()) {
+            return self.fail(id, ErrorCode::BadRequest, turn);
+        }
+        let wall = Moment::at(turn.now).wall;
+        let time_ms = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        let publication = Publication::new(request.data.bytes(), time_ms, turn.now).by(self.info());
+        let publish = Publish { stream: options.history, ..Publish::default() };
+        let broker = self.shared.broker.clone();
+        let answer = broker.publish(&request.channel, publication, publish, turn.now);
+        let counts = policy.counts(channel.namespace());
+        let then = move |client: &mut Self, published: Result<_, _>, turn: &mut Turn<'_>| {
+            match published {
+                Ok(_) => {
+                    counts.publications.inc();
+                    client.reply(&Reply { id, body: Body::Publish(PublishResult {}) }, turn);
+                }
+                Err(error) => client.fail(id, code(error), turn),
+            }
+        };
+        self.settle(id, answer, then, turn);
+    }
+
+    pub(super) fn presence(&mut self, id: u32, channel: &str, turn: &mut Turn<'_>) {
+        if !self.may(
+            id,
+            channel,
+            |channel, user, subscribed| channel.may_presence(user, subscribed),
+            turn,
+        ) {
+            return;
+        }
+        let answer = self.shared.broker.presence(channel, turn.now);
+        let then = move |client: &mut Self,
+                         present: Result<Vec<Arc<ClientInfo>>, _>,
+                         turn: &mut Turn<'_>| {
+            let present = match present {
+                Ok(present) => present,
+                Err(error) => return client.fail(id, code(error), turn),
+            };
+            let infos = present.iter().map(|info| wire_info(info));
+            let presence = Map(infos.map(|info| (info.client.clone(), info)).collect());
+            client.reply(&Reply { id, body: Body::Presence(PresenceResult { presence }) }, turn);
+        };
+        self.settle(id, answer, then, turn);
+    }
+
+    pub(super) fn presence_stats(&mut self, id: u32, channel: &str, turn: &mut Turn<'_>) {
+        if !self.may(
+            id,
+            channel,
+            |channel, user, subscribed| channel.may_presence(user, subscribed),
+            turn,
+        ) {
+            return;
+        }
+        let answer = self.shared.broker.presence_stats(channel, turn.now);
+        let then = move |client: &mut Self, stats: Result<_, _>, turn: &mut Turn<'_>| match stats {
+            Ok(stats) => {
+                let stats: crate::broker::PresenceStats = stats;
+                let result = PresenceStatsResult {
+                    num_clients: stats.clients as u32,
+                    num_users: stats.users as u32,
+                };
+                client.reply(&Reply { id, body: Body::PresenceStats(result) }, turn);
+            }
+            Err(error) => client.fail(id, code(error), turn),
+        };
+        self.settle(id, answer, then, turn);
+    }
+
+    pub(super) fn history(&mut self, id: u32, request: &HistoryRequest<'_>, turn: &mut Turn<'_>) {
+        if !self.may(
+            id,
+            &request.channel,
+            |channel, user, subscribed| channel.may_history(user, subscribed),
+            turn,
+        ) {
+            return;
+        }
+        let policy = self.policy();
+        let channel = policy.namespaces.resolve(&request.channel).ok();
+        let Some(options) = channel.and_then(|channel| channel.namespace().options().history)
+        else {
+            return self.fail(id, ErrorCode::NotAvailable, turn);
+        };
+        let since = request.since.as_ref();
+        let range = Range {
+            since: since.map(|since| Since { offset: since.offset, epoch: &since.epoch }),
+            // A negative limit is as much as there may be.
+            limit: usize::try_from(request.limit).unwrap_or(PAGE_MAX),
+            reverse: request.reverse,
+        };
+        let broker = self.shared.broker.clone();
+        let answer = broker.history(&request.channel, range, options.meta_ttl, turn.now);
+        let then = move |client: &mut Self, page: Result<_, _>, turn: &mut Turn<'_>| match page {
+            Ok(page) => {
+                let page: crate::broker::Page = page;
+                let result = HistoryResult {
+                    publications: page
+                        .publications
+                        .iter()
+                        .map(|one| wire_publication(one))
+                        .collect(),
+                    epoch: page.position.epoch.to_string().into(),
+                    offset: page.position.offset,
+                };
+                client.reply(&Reply { id, body: Body::History(result) }, turn);
+            }
+            Err(error) => client.fail(id, code(error), turn),
+        };
+        self.settle(id, answer, then, turn);
+    }
+}

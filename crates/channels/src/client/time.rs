@@ -1,0 +1,101 @@
+//! What happens by itself: pings and pongs, the end of a token's time, and the presence that is kept
+//! up. Looked at when the connection's alarm says so, up to 1 s late.
+
+use std::time::{Duration, Instant};
+
+use super::{Client, State, Sub, Turn};
+use crate::protocol::Reply;
+use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
+
+/// How long a client counts as present without being said to be so again.
+pub(super) const PRESENCE_TTL: Duration = Duration::from_secs(60);
+/// How often it is said again.
+const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
+
+/// Pings of one connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ping {
+    /// When the next one leaves, or the pong to the last one is due.
+    at: Option<Instant>,
+    /// The last one is not answered.
+    awaited: bool,
+    /// When the client is said to be present again.
+    presence_at: Option<Instant>,
+}
+
+impl Client {
+    /// Begins to ping. The first ping comes after a part of the interval that is the connection's own,
+    /// so that those who came together are not pinged together.
+    pub(super) fn start_pings(&mut self, turn: &mut Turn<'_>) {
+        self.ping.at = self.policy().options.ping_interval.map(|interval| {
+            // The connection's number, spread over the second half of the interval.
+            let part = self.conn.raw().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+            turn.now + interval / 2 + interval.mul_f64(part as f64 / 2048.0)
+        });
+        self.ping.presence_at = Some(turn.now + PRESENCE_INTERVAL);
+        self.set_alarm(turn);
+    }
+
+    /// An answer to a ping; one that nobody asked for is a mistake.
+    pub(super) fn pong(&mut self, turn: &mut Turn<'_>) {
+        if !self.ping.awaited {
+            return self.end(DisconnectCode::BadRequest, turn);
+        }
+        self.ping.awaited = false;
+        self.ping.at = self.policy().options.ping_interval.map(|interval| turn.now + interval);
+        self.set_alarm(turn);
+    }
+
+    /// Has the session told when the first thing is due.
+    pub(super) fn set_alarm(&self, turn: &mut Turn<'_>) {
+        let delay = self.policy().options.expired_close_delay;
+        let ends = self.expires.map(|at| at + delay);
+        let subs = self.subs.iter().filter_map(|sub| sub.expires).map(|at| at + delay);
+        let is_present = self.subs.iter().any(|sub| sub.modes.presence);
+        let present = self.ping.presence_at.filter(|_| is_present);
+        let first = ends.into_iter().chain(self.ping.at).chain(present).chain(subs).min();
+        turn.actions.wake_at(first);
+    }
+
+    /// The alarm.
+    pub(super) fn time(&mut self, turn: &mut Turn<'_>) {
+        match self.state {
+            State::Fresh | State::Refused => return self.end(DisconnectCode::Stale, turn),
+            // What it waits for has a deadline of its own.
+            State::Connecting => return self.opened(turn),
+            State::Over => return,
+            State::Connected => {}
+        }
+        let policy = self.policy();
+        let delay = policy.options.expired_close_delay;
+        if self.expires.is_some_and(|at| at + delay <= turn.now) {
+            return self.end(DisconnectCode::Expired, turn);
+        }
+        self.end_expired(delay, turn);
+        if self.ping.at.is_some_and(|at| at <= turn.now) {
+            if self.ping.awaited {
+                return self.end(DisconnectCode::NoPong, turn);
+            }
+            self.reply(&Reply::PING, turn);
+            self.ping.awaited = true;
+            self.ping.at = Some(turn.now + policy.options.pong_timeout);
+        }
+        if self.ping.presence_at.is_some_and(|at| at <= turn.now) {
+            self.ping.presence_at = Some(turn.now + PRESENCE_INTERVAL);
+            self.keep_present(turn);
+        }
+        self.set_alarm(turn);
+    }
+
+    /// Ends subscriptions whose time is over.
+    fn end_expired(&mut self, delay: Duration, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let over = |sub: &Sub| sub.expires.is_some_and(|at| at + delay <= now);
+        while let Some(at) = self.subs.iter().position(over) {
+            if self.subs[at].by_server {
+                return self.end(DisconnectCode::SubscriptionExpired, turn);
+            }
+            self.end_subscription(at, UnsubscribeCode::Expired, turn);
+        }
+    }
+}

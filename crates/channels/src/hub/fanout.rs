@@ -1,0 +1,219 @@
+//! What has happened in channels, told to their subscribers: at most so many deliveries a turn, each
+//! channel that has something in its turn.
+
+use weir_core::close::CloseReason;
+use weir_core::local::{Delivery, Post};
+
+use super::channel::{Channel, Subscriber};
+use super::events::Framed;
+use super::{Hub, Place, Told};
+use crate::broker::{ChannelId, Event, Live, Position};
+use crate::metrics::{NamespaceCounts, SlowAction};
+
+/// Deliveries in one turn: some 100 µs.
+const DELIVERIES_MAX: usize = 1024;
+/// Deliveries in one turn to one channel, when others wait.
+const SLICE_MAX: usize = 256;
+/// Channels that are looked into in one turn.
+const READS_MAX: usize = 256;
+/// Events of a channel that are told together: as many as one vectored write takes.
+const EVENTS_MAX: usize = 64;
+
+/// What is being told to a channel's subscribers.
+pub(super) struct Running {
+    events: Vec<Framed>,
+    /// A hole before these events: what was lost before this worker came to read it.
+    hole: Option<Position>,
+    /// The next subscriber.
+    at: usize,
+}
+
+/// One turn of the fan-out.
+pub(super) struct Fanout<'a> {
+    hub: &'a mut Hub,
+    post: &'a mut dyn Post,
+    left: usize,
+}
+
+impl<'a> Fanout<'a> {
+    pub(super) fn new(hub: &'a mut Hub, post: &'a mut dyn Post) -> Self {
+        Self { hub, post, left: DELIVERIES_MAX }
+    }
+
+    /// True when something is left for the next turn.
+    pub(super) fn run(mut self) -> bool {
+        let unread = self.read();
+        while self.left > 0 {
+            let Some(channel) = self.hub.running.pop_front() else { break };
+            if !self.slice(channel) {
+                self.hub.running.push_back(channel);
+            }
+        }
+        unread || !self.hub.running.is_empty()
+    }
+
+    /// Takes the events of channels that have grown, unless their earlier ones are still being told.
+    fn read(&mut self) -> bool {
+        let mut live = Vec::new();
+        let Hub { reader, shared, by_id, channels, running, expected, aside, .. } = &mut *self.hub;
+        let inbox = std::sync::Arc::clone(reader.inbox());
+        reader.drain(READS_MAX, |id: ChannelId| {
+            let Some(at) = by_id.get(&id) else {
+                if !expected.is_empty() {
+                    aside.push(id);
+                    return false;
+                }
+                // Nobody here is subscribed any more; the broker lists it until it was read.
+                live.clear();
+                return shared.broker.read(&inbox, id, EVENTS_MAX, &mut live).more;
+            };
+            let channel = &mut channels[*at as usize];
+            if !expected.is_empty() && expected.contains_key(&channel.name) {
+                aside.push(id);
+                return false;
+            }
+            if channel.running.is_some() {
+                return true;
+            }
+            live.clear();
+            let read = shared.broker.read(&inbox, id, EVENTS_MAX, &mut live);
+            let hole = read.missed.and_then(|missed| missed.through);
+            if read.missed.is_some() {
+                channel.counts.behind.inc();
+            }
+            if !live.is_empty() || hole.is_some() {
+                let framed = |live: Live| Framed::new(live.number, live.event);
+                let events = live.drain(..).map(framed).collect();
+                channel.running = Some(Box::new(Running { events, hole, at: 0 }));
+                channel.counts.width.observe(channel.len() as f64);
+                running.push_back(*at);
+            }
+            read.more
+        })
+    }
+
+    /// Tells the next subscribers of a channel. True when all of them know.
+    fn slice(&mut self, at: u32) -> bool {
+        let Some(channel) = self.hub.channels.get_mut(at as usize) else { return true };
+        let Some(mut running) = channel.running.take() else { return true };
+        let mut left = SLICE_MAX.min(self.left);
+        let begun = left;
+        let counts = std::sync::Arc::clone(&channel.counts);
+        let mut sent = 0;
+        while left > 0 && running.at < channel.subscribers.len() {
+            let slot = running.at;
+            running.at += 1;
+            let Some(mut subscriber) = channel.subscribers[slot] else { continue };
+            let place = Place { channel: at, slot: slot as u32 };
+            let mut teller = Teller { post: &mut *self.post, counts: &counts, place };
+            teller.tell(&mut subscriber, &mut running, channel, &mut sent);
+            left = left.saturating_sub(running.events.len().max(1));
+            channel.subscribers[slot] = Some(subscriber);
+        }
+        counts.deliveries.inc_by(sent);
+        self.left = self.left.saturating_sub(begun - left);
+        if running.at < channel.subscribers.len() {
+            channel.running = Some(running);
+            return false;
+        }
+        Self::finish(channel, &running);
+        true
+    }
+
+    /// Everybody has been told: the epoch is that of the last event.
+    fn finish(channel: &mut Channel, running: &Running) {
+        let positions = running.events.iter().filter_map(|framed| position(&framed.event));
+        let last = running.hole.into_iter().chain(positions).last();
+        if let Some(last) = last {
+            channel.epoch = Some(last.epoch);
+        }
+    }
+}
+
+/// Tells one subscriber.
+struct Teller<'a> {
+    post: &'a mut dyn Post,
+    counts: &'a NamespaceCounts,
+    place: Place,
+}
+
+impl Teller<'_> {
+    fn tell(
+        &mut self,
+        subscriber: &mut Subscriber,
+        running: &mut Running,
+        channel: &Channel,
+        sent: &mut u64,
+    ) {
+        if subscriber.over {
+            return;
+        }
+        let mut epoch = channel.epoch;
+        if let Some(through) = running.hole
+            && subscriber.positioned
+        {
+            let same = epoch.is_none_or(|epoch| epoch == through.epoch);
+            if !same || subscriber.offset < through.offset {
+                return self.hole(subscriber);
+            }
+        }
+        for framed in &mut running.events {
+            if framed.number <= subscriber.number {
+                continue;
+            }
+            if let Some(position) = position(&framed.event)
+                && subscriber.positioned
+            {
+                let other = epoch.is_some_and(|epoch| epoch != position.epoch);
+                if other || position.offset > subscriber.offset + 1 {
+                    return self.hole(subscriber);
+                }
+                if position.offset <= subscriber.offset {
+                    continue;
+                }
+                epoch = Some(position.epoch);
+                subscriber.offset = position.offset;
+            }
+            let wanted = match framed.event {
+                Event::Publication(_) => true,
+                Event::Join(_) | Event::Leave(_) => subscriber.told_of_others,
+                Event::Reset(_) => false,
+            };
+            if !wanted {
+                continue;
+            }
+            let Ok(frame) = framed.frame(subscriber.form, &channel.name) else {
+                self.post.tell(subscriber.address, Box::new(Told::NotJson));
+                return subscriber.over = true;
+            };
+            match self.post.deliver(subscriber.address, frame) {
+                Delivery::Taken => *sent += 1,
+                Delivery::Full => return self.slow(subscriber),
+                // Its session will say so, and take it out.
+                Delivery::Gone => return subscriber.over = true,
+            }
+        }
+    }
+
+    /// What is next is not what comes: the client is told at once.
+    fn hole(&mut self, subscriber: &mut Subscriber) {
+        self.counts.gaps.inc();
+        subscriber.over = true;
+        self.post.tell(subscriber.address, Box::new(Told::Insufficient(self.place)));
+    }
+
+    fn slow(&mut self, subscriber: &mut Subscriber) {
+        self.counts.slow(SlowAction::Disconnected);
+        subscriber.over = true;
+        self.post.close(subscriber.address, CloseReason::SlowConsumer);
+    }
+}
+
+/// The place of an event in the stream. A new stream begins before its first publication.
+fn position(event: &Event) -> Option<Position> {
+    match event {
+        Event::Publication(publication) => publication.position,
+        Event::Reset(epoch) => Some(Position { epoch: *epoch, offset: 0 }),
+        Event::Join(_) | Event::Leave(_) => None,
+    }
+}

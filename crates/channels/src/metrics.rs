@@ -1,0 +1,228 @@
+//! What is counted of channels: by namespace, which a configuration names, and never by channel, user
+//! or client. The handles of a namespace are found once.
+
+use std::sync::Arc;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use crate::protocol::codes::{DisconnectCode, ErrorCode};
+
+/// What is done about a subscriber whose outbox is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowAction {
+    /// The connection was ended.
+    Disconnected,
+}
+
+impl SlowAction {
+    const ALL: [Self; 1] = [Self::Disconnected];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+/// What came of an attempt to catch up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryOutcome {
+    /// Everything that was missed was sent.
+    Recovered,
+    /// The history did not reach back, or was another one.
+    Unrecovered,
+}
+
+impl RecoveryOutcome {
+    const ALL: [Self; 2] = [Self::Recovered, Self::Unrecovered];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovered => "recovered",
+            Self::Unrecovered => "unrecovered",
+        }
+    }
+}
+
+/// The metrics of channels.
+#[derive(Clone, Debug)]
+pub struct ChannelMetrics {
+    clients: IntGauge,
+    errors: IntCounterVec,
+    disconnects: IntCounterVec,
+    subscriptions: IntGaugeVec,
+    publications: IntCounterVec,
+    deliveries: IntCounterVec,
+    gaps: IntCounterVec,
+    behind: IntCounterVec,
+    slow: IntCounterVec,
+    recoveries: IntCounterVec,
+    width: HistogramVec,
+}
+
+/// Subscribers of a channel when something is told to them.
+const WIDTHS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0];
+
+impl ChannelMetrics {
+    /// Makes the metrics and registers them.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has metrics of these names already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            IntCounterVec::new(Opts::new(name, help), labels)
+        };
+        let metrics = Self {
+            clients: IntGauge::new(
+                "weir_channels_clients",
+                "Clients that are connected in the channels' protocol.",
+            )?,
+            errors: counter(
+                "weir_channels_errors_total",
+                "Commands that were answered with an error, by its code.",
+                &["error"],
+            )?,
+            disconnects: counter(
+                "weir_channels_disconnects_total",
+                "Connections that weir ended in the channels' protocol, by its code.",
+                &["code"],
+            )?,
+            subscriptions: IntGaugeVec::new(
+                Opts::new("weir_channels_subscriptions", "Subscriptions, by namespace."),
+                &["namespace"],
+            )?,
+            publications: counter(
+                "weir_channels_publications_total",
+                "Publications that clients made, by namespace.",
+                &["namespace"],
+            )?,
+            deliveries: counter(
+                "weir_channels_deliveries_total",
+                "Publications, joins and leaves that were put into the outbox of a subscriber, by \
+                 namespace.",
+                &["namespace"],
+            )?,
+            gaps: counter(
+                "weir_channels_gaps_total",
+                "Subscribers that were told of a hole, by namespace.",
+                &["namespace"],
+            )?,
+            behind: counter(
+                "weir_channels_worker_behind_total",
+                "How often a worker came so late to a channel that publications were gone, by \
+                 namespace.",
+                &["namespace"],
+            )?,
+            slow: counter(
+                "weir_channels_slow_consumers_total",
+                "Deliveries that found an outbox full, by namespace and by what was done about it.",
+                &["namespace", "action"],
+            )?,
+            recoveries: counter(
+                "weir_channels_recoveries_total",
+                "Subscriptions that were to catch up, by namespace and by what came of it.",
+                &["namespace", "outcome"],
+            )?,
+            width: HistogramVec::new(
+                HistogramOpts::new(
+                    "weir_channels_fanout_subscribers",
+                    "Subscribers that a worker has of a channel when something is told to them, by \
+                     namespace.",
+                )
+                .buckets(WIDTHS.to_vec()),
+                &["namespace"],
+            )?,
+        };
+        metrics.register_all(registry)?;
+        for code in ErrorCode::ALL {
+            metrics.errors.with_label_values(&[code.as_str()]);
+        }
+        metrics.errors.with_label_values(&[CUSTOM]);
+        for code in DisconnectCode::ALL {
+            metrics.disconnects.with_label_values(&[code.as_str()]);
+        }
+        metrics.disconnects.with_label_values(&[CUSTOM]);
+        Ok(metrics)
+    }
+
+    fn register_all(&self, registry: &Registry) -> prometheus::Result<()> {
+        registry.register(Box::new(self.clients.clone()))?;
+        registry.register(Box::new(self.errors.clone()))?;
+        registry.register(Box::new(self.disconnects.clone()))?;
+        registry.register(Box::new(self.subscriptions.clone()))?;
+        registry.register(Box::new(self.publications.clone()))?;
+        registry.register(Box::new(self.deliveries.clone()))?;
+        registry.register(Box::new(self.gaps.clone()))?;
+        registry.register(Box::new(self.behind.clone()))?;
+        registry.register(Box::new(self.slow.clone()))?;
+        registry.register(Box::new(self.recoveries.clone()))?;
+        registry.register(Box::new(self.width.clone()))
+    }
+
+    /// The handles of a namespace, every series at zero.
+    pub(crate) fn namespace(&self, name: &str) -> NamespaceCounts {
+        // The channels without a namespace have a name for it here: an empty label is no label.
+        let name = if name.is_empty() { NO_NAMESPACE } else { name };
+        NamespaceCounts {
+            subscriptions: self.subscriptions.with_label_values(&[name]),
+            publications: self.publications.with_label_values(&[name]),
+            deliveries: self.deliveries.with_label_values(&[name]),
+            gaps: self.gaps.with_label_values(&[name]),
+            behind: self.behind.with_label_values(&[name]),
+            slow: SlowAction::ALL
+                .map(|action| self.slow.with_label_values(&[name, action.as_str()])),
+            recoveries: RecoveryOutcome::ALL
+                .map(|outcome| self.recoveries.with_label_values(&[name, outcome.as_str()])),
+            width: self.width.with_label_values(&[name]),
+        }
+    }
+
+    /// Clients that are connected.
+    pub(crate) fn clients(&self) -> &IntGauge {
+        &self.clients
+    }
+
+    pub(crate) fn error(&self, code: ErrorCode) {
+        self.errors.with_label_values(&[code.as_str()]).inc();
+    }
+
+    pub(crate) fn disconnect(&self, code: Option<DisconnectCode>) {
+        self.disconnects.with_label_values(&[code.map_or(CUSTOM, DisconnectCode::as_str)]).inc();
+    }
+}
+
+/// The label of codes that an application has made up.
+const CUSTOM: &str = "custom";
+
+/// The label of channels without a namespace. No namespace can be called so.
+const NO_NAMESPACE: &str = "(none)";
+
+/// The handles of one namespace.
+#[derive(Debug)]
+pub struct NamespaceCounts {
+    pub(crate) subscriptions: IntGauge,
+    pub(crate) publications: IntCounter,
+    pub(crate) deliveries: IntCounter,
+    pub(crate) gaps: IntCounter,
+    pub(crate) behind: IntCounter,
+    slow: [IntCounter; SlowAction::ALL.len()],
+    recoveries: [IntCounter; RecoveryOutcome::ALL.len()],
+    pub(crate) width: Histogram,
+}
+
+impl NamespaceCounts {
+    pub(crate) fn slow(&self, action: SlowAction) {
+        self.slow[action as usize].inc();
+    }
+
+    pub(crate) fn recovery(&self, outcome: RecoveryOutcome) {
+        self.recoveries[outcome as usize].inc();
+    }
+}
+
+/// Shared handles.
+pub(crate) type Counts = Arc<NamespaceCounts>;

@@ -1,0 +1,82 @@
+//! The client protocol as a service: a session for each connection, whose encoding is chosen by its
+//! carrier and its handshake (protocol, sections 1.2 and 3).
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use weir_core::service::{Carrier, Opening, Service, Session};
+
+use crate::client::{Client, Opened};
+use crate::protocol::{Encoding, Form};
+use crate::shared::Shared;
+
+/// The subprotocols, in the order in which weir likes them.
+const SUBPROTOCOLS: [&str; 3] = ["centrifuge-protobuf", "centrifuge-json", "weir"];
+
+/// A route whose connections speak the client protocol.
+pub struct Channels {
+    route: String,
+    shared: Arc<Shared>,
+}
+
+impl Channels {
+    /// The route of this name.
+    pub fn new(route: String, shared: Arc<Shared>) -> Self {
+        Self { route, shared }
+    }
+}
+
+impl Service for Channels {
+    fn route(&self) -> &str {
+        &self.route
+    }
+
+    fn headers(&self) -> &[HeaderName] {
+        &[SEC_WEBSOCKET_PROTOCOL]
+    }
+
+    fn subprotocols(&self) -> &[&'static str] {
+        &SUBPROTOCOLS
+    }
+
+    fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
+        let Some(wire) = opening.wire else { unreachable!("a POST has no route of this kind") };
+        let encoding = encoding(opening);
+        Box::new(Client::new(Opened {
+            shared: Arc::clone(&self.shared),
+            wire,
+            carrier: opening.carrier,
+            encoding,
+            // Other lengths than Protobuf's own are a fault of the configuration.
+            form: Form::of(wire, encoding).unwrap_or(Form::Protobuf),
+            conn: opening.conn,
+            principal: opening.principal.map(|principal| Arc::clone(&principal.name)),
+        }))
+    }
+}
+
+/// JSON, unless something says Protobuf.
+fn encoding(opening: &Opening<'_>) -> Encoding {
+    let binary = match opening.carrier {
+        Carrier::Length => true,
+        Carrier::Lines | Carrier::Http => false,
+        Carrier::WebSocket => agreed_on_protobuf(opening) || asked_for_protobuf(opening),
+    };
+    if binary { Encoding::Protobuf } else { Encoding::Json }
+}
+
+/// Whether the subprotocol that the handshake agreed on is that of Protobuf: the first of the offers
+/// that weir speaks.
+fn agreed_on_protobuf(opening: &Opening<'_>) -> bool {
+    let offers = opening.headers.into_iter().flat_map(|map| map.get_all(SEC_WEBSOCKET_PROTOCOL));
+    let mut offers = offers.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let agreed = offers
+        .find_map(|offer| SUBPROTOCOLS.iter().find(|name| name.as_bytes() == offer.trim_ascii()));
+    agreed == Some(&SUBPROTOCOLS[0])
+}
+
+fn asked_for_protobuf(opening: &Opening<'_>) -> bool {
+    let mut pairs = opening.query.unwrap_or_default().split('&');
+    pairs.any(|pair| matches!(pair, "format=protobuf" | "cf_protocol=protobuf"))
+}

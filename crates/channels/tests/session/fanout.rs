@@ -1,0 +1,78 @@
+//! One publication for very many, several workers, and subscribers that do not read.
+
+use serde_json::json;
+use weir_channels::namespace::ChannelOptions;
+use weir_core::limits::Limits;
+
+use crate::support::{Client, World, history, open};
+
+const SUBSCRIBE: &str = r#""subscribe":{"channel":"news"}"#;
+
+fn subscribers(world: &mut World, n: usize) -> Vec<Client> {
+    let mut clients: Vec<_> = (0..n).map(|_| world.client()).collect();
+    for client in &mut clients {
+        client.ask(world, SUBSCRIBE);
+    }
+    clients
+}
+
+#[test]
+fn three_thousand_on_two_workers_are_told_in_slices_each_once_and_in_order() {
+    let options = ChannelOptions { history: history(100), force_positioning: true, ..open() };
+    let mut world = World::with(options, Limits::default(), 2);
+    let mut clients = subscribers(&mut world, 3000);
+    let talker = world.client();
+    for n in 0..5 {
+        // Not settled in between: the second comes while the first is being told.
+        let line =
+            format!("{{\"id\":{},\"publish\":{{\"channel\":\"news\",\"data\":{n}}}}}\n", n + 9);
+        talker.peer.send(line.as_bytes());
+        let busy = world.engine.turn(world.now).unwrap();
+        assert!(busy, "one turn does not tell everybody");
+    }
+    world.settle();
+    let all = [json!(0), json!(1), json!(2), json!(3), json!(4)];
+    for client in &mut clients {
+        assert_eq!(client.published(), all);
+    }
+    assert_eq!(world.metric("weir_channels_deliveries_total"), 15_000.0);
+    assert_eq!(world.metric("weir_channels_gaps_total"), 0.0);
+}
+
+#[test]
+fn somebody_who_comes_while_others_are_told_is_told_of_what_comes_after() {
+    let options = ChannelOptions { history: history(100), force_positioning: true, ..open() };
+    let mut world = World::new(options);
+    let _clients = subscribers(&mut world, 2000);
+    let (talker, mut late) = (world.client(), world.client());
+    talker.peer.send(b"{\"id\":9,\"publish\":{\"channel\":\"news\",\"data\":1}}\n");
+    assert!(world.engine.turn(world.now).unwrap());
+    late.peer.send(b"{\"id\":2,\"subscribe\":{\"channel\":\"news\"}}\n");
+    assert!(world.engine.turn(world.now).unwrap());
+    talker.peer.send(b"{\"id\":10,\"publish\":{\"channel\":\"news\",\"data\":2}}\n");
+    world.settle();
+    let said = late.heard();
+    assert_eq!(said[0]["subscribe"]["offset"], 1);
+    assert_eq!(said[1]["push"]["pub"]["data"], 2);
+    assert_eq!(said.len(), 2);
+}
+
+#[test]
+fn one_that_does_not_read_is_ended_and_the_others_are_complete() {
+    let limits = Limits { outbox_bytes_max: 1000, ..Limits::default() };
+    let mut world = World::with(open(), limits, 1);
+    let mut clients = subscribers(&mut world, 3);
+    let mut slow = world.connection(200);
+    slow.ask(&mut world, r#""connect":{}"#);
+    slow.ask(&mut world, SUBSCRIBE);
+    let mut talker = world.client();
+    for n in 0..50 {
+        talker.ask(&mut world, &format!(r#""publish":{{"channel":"news","data":{n}}}"#));
+    }
+    for client in &mut clients {
+        assert_eq!(client.published().len(), 50);
+    }
+    assert!(slow.peer.is_reset());
+    assert_eq!(world.metric("weir_channels_slow_consumers_total"), 1.0);
+    assert_eq!(world.metric("weir_channels_subscriptions"), 3.0);
+}

@@ -1,0 +1,7 @@
+//! Sessions of the client protocol in the real engine over pipes: what is said, to whom, in which
+//! order, with time moved by hand.
+
+mod connection;
+mod fanout;
+mod subscriptions;
+mod support;

@@ -1,0 +1,195 @@
+//! The engine with channels over in-memory pipes, and clients that speak JSON lines.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus::Registry;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use weir_channels::broker::{Broker, Limits, Memory, StreamOptions};
+use weir_channels::namespace::{ChannelOptions, ChannelRules, Namespaces, Permission};
+use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
+use weir_core::admission::AdmissionLimits;
+use weir_core::clock;
+use weir_core::limits::{Limits as ConnectionLimits, Timeouts};
+use weir_core::pipes::PipeEngine;
+use weir_core::site::{Site, SiteWire};
+use weir_core::transport::{PipePeer, Socket, pipe};
+use weir_core::wire::lines::{EmptyLines, Options, UnfinishedLine};
+
+/// The engine, its time, and what counts.
+pub(crate) struct World {
+    pub(crate) engine: PipeEngine,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) now: Instant,
+    pub(crate) registry: Registry,
+    _runtime: Runtime,
+}
+
+/// A history of `size` publications.
+pub(crate) fn history(size: usize) -> Option<StreamOptions> {
+    let (ttl, meta_ttl) = (Duration::from_secs(60), Duration::from_secs(600));
+    Some(StreamOptions { size, ttl, meta_ttl })
+}
+
+/// Options under which everybody may do everything that the options know.
+pub(crate) fn open() -> ChannelOptions {
+    let all = Permission { client: true, subscriber: true, anonymous: true };
+    ChannelOptions {
+        subscribe_for_client: true,
+        subscribe_for_anonymous: true,
+        publish: all,
+        presence_access: all,
+        history_access: all,
+        ..ChannelOptions::default()
+    }
+}
+
+impl World {
+    /// Channels without a namespace have these options; nobody needs a token.
+    pub(crate) fn new(options: ChannelOptions) -> Self {
+        Self::with(options, ConnectionLimits::default(), 1)
+    }
+
+    pub(crate) fn with(options: ChannelOptions, limits: ConnectionLimits, workers: usize) -> Self {
+        Self::on(Arc::new(Memory::new(Limits::default(), 7)), options, limits, workers)
+    }
+
+    pub(crate) fn on(
+        broker: Arc<dyn Broker>,
+        options: ChannelOptions,
+        limits: ConnectionLimits,
+        workers: usize,
+    ) -> Self {
+        let rules = ChannelRules {
+            without_namespace: options,
+            allow_anonymous_connect_without_token: true,
+            ..ChannelRules::default()
+        };
+        let registry = Registry::new();
+        let metrics = ChannelMetrics::register(&registry).expect("registered once");
+        let namespaces = Namespaces::new(rules).expect("good rules");
+        let policy = Policy::new(namespaces, None, ClientOptions::default(), &metrics);
+        let shared = Shared::new(broker, policy, metrics, 7);
+        let wire =
+            Options { text: true, empty: EmptyLines::Deliver, unfinished: UnfinishedLine::Drop };
+        let site = Site {
+            listener: "lines".into(),
+            index: 0,
+            cells: 0,
+            wire: SiteWire::Lines(wire),
+            service: Arc::new(Channels::new("channels".to_owned(), Arc::clone(&shared))),
+            limits,
+            timeouts: Timeouts { idle: None, ping_interval: None, ..Timeouts::default() },
+            heartbeat: None,
+            farewell: None,
+        };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let now = clock::now();
+        let admission = AdmissionLimits {
+            connections_max: 100_000,
+            per_address_max: None,
+            per_second_max: None,
+            per_listener_max: vec![None],
+        };
+        let engine = PipeEngine::new(vec![site], workers, admission, runtime.handle(), now)
+            .with_locals(&Hubs(Arc::clone(&shared)));
+        Self { engine, shared, now, registry, _runtime: runtime }
+    }
+
+    /// A connection that has said nothing.
+    pub(crate) fn connection(&mut self, capacity: usize) -> Client {
+        let (socket, peer) = pipe(capacity);
+        let address = ([127, 0, 0, 1], 9).into();
+        let conn = self.engine.connect(Socket::Plain(socket), 0, address, Vec::new(), self.now);
+        conn.expect("it is admitted");
+        self.settle();
+        Client { peer, unread: Vec::new(), last: 0 }
+    }
+
+    /// A client that is connected.
+    pub(crate) fn client(&mut self) -> Client {
+        let mut client = self.connection(1 << 20);
+        let reply = client.ask(self, r#""connect":{}"#);
+        assert!(reply["connect"]["client"].is_string(), "{reply}");
+        client
+    }
+
+    /// Turns until nothing is left to do.
+    pub(crate) fn settle(&mut self) {
+        while self.engine.turn(self.now).expect("pipes do not fail") {}
+    }
+
+    /// Moves time, with a look at every tenth of a second.
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        for _ in 0..seconds * 10 {
+            self.now += Duration::from_millis(100);
+            self.settle();
+        }
+    }
+
+    /// The value of a metric, over all its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let families = self.registry.gather();
+        let of = families.iter().filter(|family| family.name() == name);
+        let series = of.flat_map(|family| family.get_metric());
+        let value = |metric: &prometheus::proto::Metric| {
+            metric.get_counter().get_value() + metric.get_gauge().get_value()
+        };
+        series.map(value).sum()
+    }
+}
+
+/// One connection's other end.
+pub(crate) struct Client {
+    pub(crate) peer: PipePeer,
+    unread: Vec<u8>,
+    last: u32,
+}
+
+impl Client {
+    /// Sends a line.
+    pub(crate) fn say(&mut self, world: &mut World, line: &str) {
+        self.peer.send(line.as_bytes());
+        self.peer.send(b"\n");
+        world.settle();
+    }
+
+    /// Sends a command with the next id, and gives the reply to it; what came before it is lost.
+    pub(crate) fn ask(&mut self, world: &mut World, request: &str) -> Value {
+        self.last += 1;
+        let id = self.last;
+        self.say(world, &format!(r#"{{"id":{id},{request}}}"#));
+        let said = self.heard();
+        let reply = said.iter().find(|reply| reply["id"] == id);
+        reply.unwrap_or_else(|| panic!("no reply to {request}: {said:?}")).clone()
+    }
+
+    /// Everything that came since, a value a line.
+    pub(crate) fn heard(&mut self) -> Vec<Value> {
+        loop {
+            let bytes = self.peer.receive(1 << 20);
+            if bytes.is_empty() {
+                break;
+            }
+            self.unread.extend(bytes);
+        }
+        let end = self.unread.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines: Vec<u8> = self.unread.drain(..end).collect();
+        let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).expect("a line is JSON")).collect()
+    }
+
+    /// The publications that came since, as they stand in `data`.
+    pub(crate) fn published(&mut self) -> Vec<Value> {
+        self.heard().iter().map(|push| push["push"]["pub"]["data"].clone()).collect()
+    }
+
+    /// The code of the disconnect that came since.
+    pub(crate) fn told_to_go(&mut self) -> u64 {
+        let said = self.heard();
+        let code = said.iter().find_map(|push| push["push"]["disconnect"]["code"].as_u64());
+        code.unwrap_or_else(|| panic!("no disconnect: {said:?}"))
+    }
+}
