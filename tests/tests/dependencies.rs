@@ -79,7 +79,7 @@ const ABSENT: [(&str, &[&str]); 10] = [
     ("weir-core", &["anyhow", "rustls-native-certs", "tracing-subscriber"]),
     ("weir-upstream", &["config", "clap", "anyhow", "signal-hook", "mio"]),
     ("weir-auth", &["config", "clap", "anyhow", "hyper", "mio", "tracing-subscriber"]),
-    ("weir-channels", &["config", "clap", "anyhow", "tokio", "hyper", "mio", "socket2"]),
+    ("weir-channels", &["config", "clap", "anyhow", "hyper", "mio", "socket2", "signal-hook"]),
     ("weir-pipeline", &["config", "clap", "anyhow", "tokio", "hyper", "mio", "prometheus"]),
     ("weir-ops", &["config", "clap", "anyhow", "mio", "signal-hook", "tracing-subscriber"]),
     ("weir", &["hyper", "mio", "socket2", "rustls"]),
