@@ -115,7 +115,11 @@ impl Client {
         turn.hub().clients().enter(uid, &self.user, address);
         self.shared.metrics.clients().inc();
 
-        let subs = token.as_mut().map(|token| std::mem::take(&mut token.subs)).unwrap_or_default();
+        let subs = token.as_mut().map(|token| std::mem::take(&mut token.subs));
+        let mut subs = subs.unwrap_or_default();
+        if let Some(personal) = self.policy().namespaces.personal_channel(&self.user) {
+            subs.entry(personal).or_default();
+        }
         let wanted = subs.into_iter().map(|(channel, grant): (Box<str>, Grant)| {
             let since = positions.iter().find(|(name, ..)| *name == channel);
             let recover = since.map(|(_, offset, epoch)| (*offset, epoch.clone()));

@@ -60,6 +60,9 @@ pub struct ChannelRules {
     pub channel_bytes_max: usize,
     /// A client may connect without a token. It has no name then.
     pub allow_anonymous_connect_without_token: bool,
+    /// The namespace in which each user that connects is subscribed to a channel of its own; empty:
+    /// without a namespace. `None`: there are no such channels.
+    pub personal_channels: Option<String>,
     /// Everybody may do everything, and nobody needs a token. For development, and told loudly at
     /// each start and reload.
     pub insecure: bool,
@@ -72,6 +75,7 @@ impl Default for ChannelRules {
             namespaces: Vec::new(),
             channel_bytes_max: CHANNEL_BYTES_MAX,
             allow_anonymous_connect_without_token: false,
+            personal_channels: None,
             insecure: false,
         }
     }
@@ -91,6 +95,9 @@ pub enum RulesError {
     /// Two have the same name.
     #[error("two namespaces are called {0:?}")]
     Repeated(String),
+    /// Personal channels are in a namespace that is not there.
+    #[error("personal channels are in namespace {0:?}, which is not there")]
+    Personal(String),
     /// Options that contradict each other.
     #[error("namespace {namespace:?}: {error}")]
     Options {
@@ -107,6 +114,8 @@ pub struct Namespaces {
     named: HashMap<Box<str>, Arc<Namespace>>,
     without: Arc<Namespace>,
     channel_bytes_max: usize,
+    /// What stands before the user in the name of a personal channel.
+    personal: Option<Box<str>>,
     anonymous: bool,
     insecure: bool,
 }
@@ -132,7 +141,16 @@ impl Namespaces {
                 return Err(RulesError::Repeated(name));
             }
         }
+        let personal = match rules.personal_channels.as_deref() {
+            None => None,
+            Some("") => Some("#".into()),
+            Some(namespace) if named.contains_key(namespace) => {
+                Some(format!("{namespace}:#").into())
+            }
+            Some(unknown) => return Err(RulesError::Personal(unknown.to_owned())),
+        };
         Ok(Self {
+            personal,
             named,
             without,
             channel_bytes_max: rules.channel_bytes_max,
@@ -154,6 +172,13 @@ impl Namespaces {
         };
         let name = name.check(namespace.options.channel_regex.as_ref())?;
         Ok(Channel::new(namespace, name, self.insecure))
+    }
+
+    /// The channel that a user is subscribed to by connecting: `#user` or `namespace:#user`. `None`:
+    /// it has none.
+    pub fn personal_channel(&self, user: &str) -> Option<Box<str>> {
+        let personal = self.personal.as_ref().filter(|_| !user.is_empty())?;
+        Some([personal, user].concat().into())
     }
 
     /// Every namespace, in no order; the one without a name is among them.
@@ -258,6 +283,21 @@ mod tests {
         let mut names: Vec<&str> = namespaces.all().map(|namespace| namespace.name()).collect();
         names.sort_unstable();
         assert_eq!(names, ["", "chat", "news"]);
+    }
+
+    #[test]
+    fn a_user_has_a_channel_of_its_own_where_that_is_said_and_nobody_else_has() {
+        let personal = |namespace: Option<&str>, user| {
+            let personal_channels = namespace.map(str::to_owned);
+            let rules = ChannelRules { personal_channels, ..named(&["chat"]) };
+            Namespaces::new(rules).map(|namespaces| namespaces.personal_channel(user))
+        };
+        assert_eq!(personal(None, "ann"), Ok(None));
+        assert_eq!(personal(Some(""), "ann"), Ok(Some("#ann".into())));
+        assert_eq!(personal(Some("chat"), "ann"), Ok(Some("chat:#ann".into())));
+        assert_eq!(personal(Some("chat"), ""), Ok(None));
+        let unknown = RulesError::Personal("other".to_owned());
+        assert_eq!(personal(Some("other"), "ann"), Err(unknown));
     }
 
     #[test]

@@ -5,3 +5,4 @@ mod connection;
 mod fanout;
 mod subscriptions;
 mod support;
+mod tokens;
