@@ -118,11 +118,20 @@ fn shared_holds(encoding: Encoding, push: &Push<'_>, reply: &[u8]) {
             Form::Json | Form::Protobuf => (0, 0),
             Form::JsonLine => (1, 1),
             Form::JsonEvent => ("data: \n\n".len(), 2),
+            Form::JsonLineChunk => chunked(reply.len(), 0, 1),
+            Form::JsonEventChunk => chunked(reply.len(), "data: ".len(), 2),
+            Form::ProtobufChunk => chunked(reply.len(), 0, 0),
             Form::JsonFrame | Form::ProtobufFrame => (header_bytes(reply.len()), 0),
         };
         assert_eq!(bytes.len(), around + reply.len());
         assert!(bytes[..bytes.len() - end].ends_with(reply));
     }
+}
+
+/// What a chunk has around a reply that has this much before and behind it, and how much of it is behind.
+fn chunked(len: usize, before: usize, behind: usize) -> (usize, usize) {
+    let size = format!("{:x}\r\n", before + len + behind);
+    (size.len() + before + behind + 2, behind + 2)
 }
 
 /// RFC 6455, section 5.2.

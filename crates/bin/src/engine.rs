@@ -9,7 +9,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
-use weir_core::http::{Origins, Trust};
+use weir_core::http::{self, Origins, Trust};
 use weir_core::listener::SocketOptions;
 use weir_core::network::Networks;
 use weir_core::server::{ListenerKind, ListenerOptions, PathOptions, ServerOptions};
@@ -17,6 +17,7 @@ use weir_core::service::Service;
 use weir_core::site::SiteWire;
 use weir_core::trace::Tracing;
 use weir_core::wire::lines;
+use weir_core::wire::stream::Form;
 use weir_pipeline::route::{BuiltRoutes, RouteKind, RouteParts, RouteSpec, build_routes};
 use weir_pipeline::traced::TraceCarrier;
 use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
@@ -204,11 +205,15 @@ fn listener(one: &Listener, routes: &Routes) -> anyhow::Result<ListenerOptions> 
 }
 
 fn path(one: &HttpRoute, routes: &Routes) -> anyhow::Result<PathOptions> {
-    let websocket = match &one.kind {
-        PathKind::WebSocket(origins) => Some(Origins::new(origins.iter().map(Origin::as_str))),
-        PathKind::Post => None,
+    let origins = |origins: &[Origin]| Origins::new(origins.iter().map(Origin::as_str));
+    let stream = |form, list: &[Origin]| http::PathKind::Stream { form, origins: origins(list) };
+    let kind = match &one.kind {
+        PathKind::WebSocket(list) => http::PathKind::WebSocket { origins: origins(list) },
+        PathKind::Post(list) => http::PathKind::Post { origins: origins(list) },
+        PathKind::Sse(list) => stream(Form::Sse, list),
+        PathKind::HttpStream(list) => stream(Form::HttpStream, list),
     };
-    Ok(PathOptions { path: one.path.to_string(), websocket, service: find(routes, &one.route)? })
+    Ok(PathOptions { path: one.path.to_string(), kind, service: find(routes, &one.route)? })
 }
 
 fn find(routes: &Routes, name: &Name) -> anyhow::Result<Arc<dyn Service>> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
 use weir_core::service::{Carrier, Opening, Service, Session};
 
 use crate::client::{Client, Opened};
@@ -33,7 +33,7 @@ impl Service for Channels {
     }
 
     fn headers(&self) -> &[HeaderName] {
-        &[SEC_WEBSOCKET_PROTOCOL]
+        &[SEC_WEBSOCKET_PROTOCOL, CONTENT_TYPE]
     }
 
     fn subprotocols(&self) -> &[&'static str] {
@@ -60,7 +60,8 @@ impl Service for Channels {
 fn encoding(opening: &Opening<'_>) -> Encoding {
     let binary = match opening.carrier {
         Carrier::Length => true,
-        Carrier::Lines | Carrier::Http => false,
+        Carrier::Lines | Carrier::Http | Carrier::Sse => false,
+        Carrier::HttpStream => brings_bytes(opening),
         Carrier::WebSocket => agreed_on_protobuf(opening) || asked_for_protobuf(opening),
     };
     if binary { Encoding::Protobuf } else { Encoding::Json }
@@ -74,6 +75,15 @@ fn agreed_on_protobuf(opening: &Opening<'_>) -> bool {
     let agreed = offers
         .find_map(|offer| SUBPROTOCOLS.iter().find(|name| name.as_bytes() == offer.trim_ascii()));
     agreed == Some(&SUBPROTOCOLS[0])
+}
+
+/// Whether the request of an HTTP stream says that its body is bytes (protocol, section 1.13).
+fn brings_bytes(opening: &Opening<'_>) -> bool {
+    let content_type = opening.headers.and_then(|headers| headers.get(CONTENT_TYPE));
+    content_type.is_some_and(|value| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
+    })
 }
 
 fn asked_for_protobuf(opening: &Opening<'_>) -> bool {

@@ -37,6 +37,10 @@ pub enum Carrier {
     WebSocket,
     /// One HTTP request, one reply.
     Http,
+    /// Server-Sent Events: the request may bring one message, and no more follow.
+    Sse,
+    /// An HTTP response that does not end: the request may bring one message, and no more follow.
+    HttpStream,
 }
 
 /// Whether a message is text or bytes. Text has been checked to be UTF-8.
@@ -178,7 +182,7 @@ pub enum Goodbye {
     Usual,
     /// On WebSocket this code and reason, of at most 123 bytes. The usual elsewhere.
     Close(u16, Cow<'static, str>),
-    /// A message; on WebSocket the usual follows.
+    /// A message; on WebSocket the usual follows, on a stream its end.
     Message(Bytes, MessageKind),
 }
 

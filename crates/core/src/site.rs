@@ -1,4 +1,4 @@
-//! What every connection of one listener (or of one WebSocket path) shares: its wire, its service,
+//! What every connection of one listener (or of one path of HTTP) shares: its wire, its service,
 //! its limits. One value for each, made at start, never changed.
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use crate::close::CloseReason;
 use crate::limits::{Limits, Timeouts};
 use crate::service::{Carrier, MessageKind, Service};
 use crate::wire::websocket::encode::Opcode;
-use crate::wire::{length, lines, websocket};
+use crate::wire::{length, lines, stream, websocket};
 
-/// What any wire adds to a message: the longest header of a WebSocket frame without a mask.
-const FRAMING_BYTES_MAX: usize = 10;
+/// What any wire adds to a message: around an event in a chunk it is this, short of its line ends.
+const FRAMING_BYTES_MAX: usize = 28;
 
 /// The wire of a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum SiteWire {
     },
     /// WebSocket.
     WebSocket,
+    /// An HTTP response that does not end.
+    Stream(stream::Options),
 }
 
 impl SiteWire {
@@ -70,6 +72,7 @@ impl SiteWire {
                     out.extend_from_slice(part);
                 }
             }
+            Self::Stream(options) => options.encode(parts, kind, out),
         }
     }
 }
@@ -84,7 +87,7 @@ fn encode_length(prefix: length::Prefix, payload: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// What the connections of one listener, or of one WebSocket path, share.
+/// What the connections of one listener, or of one WebSocket or stream path, share.
 pub struct Site {
     /// The listener's configured name.
     pub listener: String,
@@ -106,11 +109,45 @@ pub struct Site {
     pub farewell: Option<Bytes>,
 }
 
+/// The sites of the connections that one path of an HTTP listener hands to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PathSites {
+    /// None: each request is answered where it is read.
+    Nowhere,
+    /// WebSockets.
+    WebSocket(u16),
+    /// Streams: those in chunks, and those of HTTP/1.0.
+    Stream { chunked: u16, close: u16 },
+}
+
+impl PathSites {
+    /// The site of a connection that leaves HTTP; `framing` is that of its stream.
+    pub(crate) fn of(self, framing: Option<stream::Framing>) -> Option<u16> {
+        match (self, framing) {
+            (Self::WebSocket(site), None) => Some(site),
+            (Self::Stream { chunked, .. }, Some(stream::Framing::Chunked)) => Some(chunked),
+            (Self::Stream { close, .. }, Some(stream::Framing::Close)) => Some(close),
+            (Self::Nowhere, _) | (Self::WebSocket(_), Some(_)) | (Self::Stream { .. }, None) => {
+                None
+            }
+        }
+    }
+
+    /// One of them: all count at one place.
+    pub(crate) fn any(self) -> Option<u16> {
+        match self {
+            Self::Nowhere => None,
+            Self::WebSocket(site) | Self::Stream { chunked: site, .. } => Some(site),
+        }
+    }
+}
+
 /// The decoder of one connection.
 pub(crate) enum Decoder {
     Lines(lines::Decoder),
     Length(length::Decoder),
     WebSocket(websocket::Decoder),
+    Stream(stream::Decoder),
 }
 
 impl Site {
@@ -120,10 +157,15 @@ impl Site {
             SiteWire::Lines(_) => Carrier::Lines,
             SiteWire::Length { .. } => Carrier::Length,
             SiteWire::WebSocket => Carrier::WebSocket,
+            SiteWire::Stream(options) => match options.form {
+                stream::Form::Sse => Carrier::Sse,
+                stream::Form::HttpStream => Carrier::HttpStream,
+            },
         }
     }
 
-    pub(crate) fn decoder(&self) -> Decoder {
+    /// A decoder at the first byte of a connection; on a stream the first are those of `request`.
+    pub(crate) fn decoder(&self, request: Option<stream::Request>) -> Decoder {
         let max = self.limits.message_bytes_max;
         match self.wire {
             SiteWire::Lines(options) => Decoder::Lines(lines::Decoder::new(options, max)),
@@ -134,6 +176,7 @@ impl Site {
                 let options = websocket::Options { message_bytes_max: max };
                 Decoder::WebSocket(websocket::Decoder::new(options))
             }
+            SiteWire::Stream(_) => Decoder::Stream(stream::Decoder::new(request)),
         }
     }
 
@@ -142,6 +185,7 @@ impl Site {
         match (self.wire, &self.heartbeat) {
             (SiteWire::WebSocket, _) => websocket::encode::frame(Opcode::Ping, b"", out),
             (SiteWire::Lines(_), Some(line)) => lines::encode(line, out),
+            (SiteWire::Stream(options), _) => return options.heartbeat(out),
             _ => return false,
         }
         true
@@ -153,20 +197,34 @@ impl Site {
     }
 
     /// Appends what a peer is told last, in the wire's own form: a Close frame (with `echo` in
-    /// place of our code when the peer closed first), an error line, a farewell, or nothing.
+    /// place of our code when the peer closed first), an error line, a farewell, or nothing; and
+    /// then the end of a stream.
     pub(crate) fn encode_goodbye(
         &self,
         reason: CloseReason,
         echo: Option<Option<u16>>,
         out: &mut Vec<u8>,
     ) {
-        if self.wire == SiteWire::WebSocket {
-            match echo {
+        match self.wire {
+            SiteWire::WebSocket => match echo {
                 Some(code) => websocket::encode::close(code, "", out),
                 None => websocket::encode::close(Some(reason.code()), &self.text(reason), out),
+            },
+            SiteWire::Lines(_) | SiteWire::Length { .. } | SiteWire::Stream(_) => {
+                self.encode_last_message(reason, out);
+                self.encode_end(out);
             }
-            return;
         }
+    }
+
+    /// Appends what stands behind the last message.
+    pub(crate) fn encode_end(&self, out: &mut Vec<u8>) {
+        if let SiteWire::Stream(options) = self.wire {
+            options.end(out);
+        }
+    }
+
+    fn encode_last_message(&self, reason: CloseReason, out: &mut Vec<u8>) {
         if matches!(reason, CloseReason::Exit | CloseReason::PeerClosed) {
             return;
         }

@@ -1,5 +1,5 @@
 //! What runs as a task beside a worker's table: handshakes, and HTTP connections until they end or
-//! are WebSockets of the table. Knows no turn and no message.
+//! go on in the table, as WebSockets or streams. Knows no turn and no message.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,11 +27,12 @@ use crate::limits::Timeouts;
 use crate::metrics::{Cell, ConnectionRecord, SiteCells, WorkerCells};
 use crate::pressure::{Pressure, PressureCell};
 use crate::refuse::{self, RefusalForm};
-use crate::site::Site;
+use crate::site::{PathSites, Site};
 use crate::tls::{Handshakes, Steps, TlsInfo};
 use crate::trace::TraceContext;
 use crate::transport::Socket;
 use crate::view::{Query, Row};
+use crate::wire::stream;
 use crate::worker::pace::Pace;
 
 /// An accepted connection of a listener whose connections begin as tasks.
@@ -67,8 +68,8 @@ pub(crate) enum TaskWire {
     /// HTTP, whose paths lead and count somewhere.
     Http {
         site: CurrentSite,
-        /// For each path of the site: the table site of its WebSockets.
-        websockets: Vec<Option<u16>>,
+        /// For each path of the site: where the connections go that leave HTTP.
+        sites: Vec<PathSites>,
         /// For each path of the site: the message counters.
         cells: Vec<usize>,
     },
@@ -96,14 +97,14 @@ impl TaskWire {
         match (self, new) {
             (Self::Messages(site), Self::Messages(other)) => site == other,
             (
-                Self::Http { site, websockets, cells },
-                Self::Http { site: next, websockets: next_websockets, cells: next_cells },
+                Self::Http { site, sites, cells },
+                Self::Http { site: next, sites: next_sites, cells: next_cells },
             ) => {
                 let (site, next) = (site.get(), next.get());
                 let same = |(one, two): (&HttpPath, &HttpPath)| {
                     one.path == two.path && one.kind == two.kind
                 };
-                websockets == next_websockets
+                sites == next_sites
                     && cells == next_cells
                     && site.paths().len() == next.paths().len()
                     && site.paths().iter().zip(next.paths()).all(same)
@@ -322,6 +323,8 @@ struct Opened {
     stream: Stream,
     site: Option<u16>,
     early: Vec<u8>,
+    /// On a stream, the message that the first bytes of `early` are.
+    request: Option<stream::Request>,
     request_id: RequestId,
     tls: Option<Arc<TlsInfo>>,
     /// The span of the upgrade, when that was traced.
@@ -384,12 +387,13 @@ impl Task {
                 stream,
                 site: Some(*site),
                 early: Vec::new(),
+                request: None,
                 request_id: RequestId::Message { conn: self.id, seq: 0 },
                 tls,
                 handshake: None,
                 introduction: Introduction::default(),
             })),
-            TaskWire::Http { site, websockets, .. } => {
+            TaskWire::Http { site, sites, .. } => {
                 let client = self.http_peer(tls.clone());
                 match http::serve(stream, site.clone(), client).await {
                     HttpEnd::Upgraded {
@@ -400,12 +404,17 @@ impl Task {
                         client,
                         handshake,
                         introduction,
+                        stream,
                     } => {
                         self.peer = client;
+                        let framing = stream.as_ref().map(|start| start.options.framing);
+                        let request = stream.as_ref().and_then(|start| start.request);
+                        let early = stream.map_or(early, |start| start.message);
                         Ending::Open(Box::new(Opened {
                             stream: socket,
-                            site: websockets[path],
+                            site: sites[path].of(framing),
                             early: early.into(),
+                            request,
                             request_id,
                             tls,
                             handshake,
@@ -468,7 +477,8 @@ impl Task {
 
     /// Moves the connection from the runtime to the table.
     async fn hand_over(self, opened: Opened, guard: LiveGuard) {
-        let Opened { stream, site, mut early, request_id, tls, handshake, introduction } = opened;
+        let Opened { stream, site, mut early, request, request_id, tls, handshake, introduction } =
+            opened;
         let (Ok(socket), Some(site)) = (stream.into_socket(&mut early), site) else {
             return self.close(CloseReason::InternalError);
         };
@@ -485,6 +495,7 @@ impl Task {
             permit,
             record,
             early,
+            request,
             request_id,
             accepted,
             tls,

@@ -53,7 +53,11 @@ impl Service for Echo {
 
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
         let plan = match opening.carrier {
-            Carrier::Lines | Carrier::Length | Carrier::WebSocket => &self.plan,
+            Carrier::Lines
+            | Carrier::Length
+            | Carrier::WebSocket
+            | Carrier::Sse
+            | Carrier::HttpStream => &self.plan,
             Carrier::Http => &self.http,
         };
         let plan = if plan.template.names_connection() {

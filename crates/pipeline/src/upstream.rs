@@ -204,7 +204,9 @@ impl Session for UpstreamSession {
         let kind = kind_of(ticket);
         match self.carrier {
             Carrier::Http => reply_http(answer, request, actions),
-            Carrier::Lines => reply(answer.map(without_line_end), kind, request, actions),
+            Carrier::Lines | Carrier::Sse | Carrier::HttpStream => {
+                reply(answer.map(without_line_end), kind, request, actions);
+            }
             Carrier::Length | Carrier::WebSocket => reply(answer, kind, request, actions),
         }
     }

@@ -1,7 +1,7 @@
 //! Rules over more than one key: contradictions are faults, oddities are warnings.
 //! What is only about one value is checked where the value is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use weir_auth::Door;
 
 use super::auth::{Auth, KEY_SET};
 use super::faults::{Faults, did_you_mean};
-use super::listener::{Listener, PathKind, Switch, Wire};
+use super::listener::{Listener, Switch, Wire};
 use super::raw::Auto;
 use super::route::Route;
 use super::section::Table;
@@ -162,10 +162,10 @@ pub(super) fn listeners(
             }
             Wire::Lines(_) | Wire::Length(_) => {}
             Wire::Http(routes) => {
-                let mut seen = BTreeSet::new();
+                let mut seen = HashSet::new();
                 for (j, route) in routes.iter().enumerate() {
-                    let websocket = matches!(route.kind, PathKind::WebSocket(_));
-                    if !seen.insert((&route.path, websocket)) {
+                    let kind = std::mem::discriminant(&route.kind);
+                    if !seen.insert((&route.path, kind)) {
                         let text = format!("{:?} stands twice with this kind", &*route.path);
                         faults.add(&format!("listeners[{i}].paths[{j}].path"), text);
                     }

@@ -20,7 +20,7 @@ pub enum WireKind {
     Lines,
     /// A message has its length in front.
     Length,
-    /// HTTP, with WebSocket paths and POST paths.
+    /// HTTP, with paths of WebSockets, of streams and for POST.
     Http,
 }
 
@@ -49,7 +49,7 @@ section! {
         /// Where it listens.
         pub address: SocketAddr, like "127.0.0.1:7001";
         /// "lines": a message is a line. "length": a message has its length in front.
-        /// "http": WebSocket and POST, by path.
+        /// "http": WebSocket, streams and POST, by path.
         pub wire: WireKind, like "lines";
         /// Most connections of this listener at once.
         pub connections_max: Option<u32> = "off";
@@ -106,11 +106,17 @@ pub enum PathKindName {
     WebSocket,
     /// One message a request.
     Post,
+    /// Server-Sent Events.
+    Sse,
+    /// Messages in a response that does not end.
+    HttpStream,
 }
 
 choices!(PathKindName {
     "websocket" => PathKindName::WebSocket,
     "post" => PathKindName::Post,
+    "sse" => PathKindName::Sse,
+    "http_stream" => PathKindName::HttpStream,
 });
 
 section! {
@@ -118,7 +124,9 @@ section! {
     pub struct PathKeys {
         /// The path, matched exactly.
         pub path: HttpPath, like "/ws";
-        /// "websocket", or "post": one message a request.
+        /// "websocket", or "post": one message a request. "sse": Server-Sent Events, and
+        /// "http_stream": messages in a response that does not end; the request may bring one message, as
+        /// its body, or with GET as cf_connect in its query.
         pub kind: PathKindName, like "websocket";
         /// The route of its messages.
         pub route: Name, like "echo";
@@ -126,11 +134,20 @@ section! {
 }
 
 section! {
-    /// Keys of a path with kind = "websocket".
-    pub struct WebSocketKeys {
+    /// Keys of a path with kind = "websocket", "sse" or "http_stream".
+    pub struct PagesKeys {
         /// Whose pages may connect: "same-host", "*", or origins such as "https://app.example.com".
         /// Peers that are no browsers send no Origin, and may.
         pub origins: Vec<Origin> = ["same-host"];
+    }
+}
+
+section! {
+    /// Keys of a path with kind = "post".
+    pub struct PostKeys {
+        /// Which pages of other origins may post and read the answer (CORS); the posts of others are
+        /// refused. Empty: the posts of all are taken, and pages of other origins read no answer.
+        pub origins: Vec<Origin> = [];
     }
 }
 
@@ -172,14 +189,17 @@ pub struct HttpRoute {
 pub enum PathKind {
     /// WebSocket, from pages of these origins.
     WebSocket(Vec<Origin>),
-    /// One message a request.
-    Post,
+    /// One message a request, from pages of these origins.
+    Post(Vec<Origin>),
+    /// Server-Sent Events, for pages of these origins.
+    Sse(Vec<Origin>),
+    /// Messages in a response that does not end, for pages of these origins.
+    HttpStream(Vec<Origin>),
 }
 
 const LINES: &str = "wire = \"lines\"";
 const LENGTH: &str = "wire = \"length\"";
 const HTTP: &str = "wire = \"http\"";
-const WEBSOCKET: &str = "kind = \"websocket\"";
 
 /// The list of an HTTP listener's paths, as a key of its listener.
 const PATHS: &[Key] = &[Key { name: "paths", doc: "", default: "", required: true }];
@@ -273,18 +293,17 @@ impl HttpRoute {
         let kind = table.peek("kind");
         let keys = PathKeys::read(&mut table);
         let kind = match kind {
-            Some(PathKindName::WebSocket) => {
-                let kind = WebSocketKeys::read(&mut table);
-                table.finish(&[PathKeys::KEYS, WebSocketKeys::KEYS], &[]);
-                kind.map(|keys| PathKind::WebSocket(keys.origins))
-            }
+            Some(PathKindName::WebSocket) => pages(table, PathKind::WebSocket),
+            Some(PathKindName::Sse) => pages(table, PathKind::Sse),
+            Some(PathKindName::HttpStream) => pages(table, PathKind::HttpStream),
             Some(PathKindName::Post) => {
-                table.finish(&[PathKeys::KEYS], &[(WebSocketKeys::KEYS, WEBSOCKET)]);
-                Some(PathKind::Post)
+                let kind = PostKeys::read(&mut table);
+                table.finish(&[PathKeys::KEYS, PostKeys::KEYS], &[]);
+                kind.map(|keys| PathKind::Post(keys.origins))
             }
             None => {
-                table.forget(&[WebSocketKeys::KEYS]);
-                table.finish(&[PathKeys::KEYS, WebSocketKeys::KEYS], &[]);
+                table.forget(&[PagesKeys::KEYS]);
+                table.finish(&[PathKeys::KEYS, PagesKeys::KEYS], &[]);
                 None
             }
         };
@@ -294,11 +313,19 @@ impl HttpRoute {
 
     fn show(&self) -> Json {
         let (path, route) = (&*self.path, &*self.route);
-        match &self.kind {
-            PathKind::WebSocket(origins) => {
-                json!({"path": path, "kind": "websocket", "route": route, "origins": origins.show()})
-            }
-            PathKind::Post => json!({"path": path, "kind": "post", "route": route}),
-        }
+        let (kind, origins) = match &self.kind {
+            PathKind::WebSocket(origins) => ("websocket", origins),
+            PathKind::Post(origins) => ("post", origins),
+            PathKind::Sse(origins) => ("sse", origins),
+            PathKind::HttpStream(origins) => ("http_stream", origins),
+        };
+        json!({"path": path, "kind": kind, "route": route, "origins": origins.show()})
     }
+}
+
+/// Reads the keys of a path that pages connect to.
+fn pages(mut table: Table<'_>, kind: impl FnOnce(Vec<Origin>) -> PathKind) -> Option<PathKind> {
+    let keys = PagesKeys::read(&mut table);
+    table.finish(&[PathKeys::KEYS, PagesKeys::KEYS], &[]);
+    keys.map(|keys| kind(keys.origins))
 }

@@ -3,7 +3,7 @@
 
 use super::auth::{ApiKeyKeys, TokenKeyKeys};
 use super::changes::needs_restart;
-use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PathKeys, WebSocketKeys, Wire};
+use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PagesKeys, PathKeys, PostKeys, Wire};
 use super::route::{EchoKeys, RouteKeys, UpstreamRouteKeys};
 use super::section::{Key, Section};
 use super::tls::{CertificateKeys, TlsKeys};
@@ -47,7 +47,8 @@ pub fn default_config() -> String {
     reference::<TlsKeys>(&mut text, "[listeners.tls]");
     reference::<CertificateKeys>(&mut text, "[[listeners.tls.certificates]]");
     reference::<PathKeys>(&mut text, "[[listeners.paths]]");
-    reference::<WebSocketKeys>(&mut text, "");
+    reference::<PagesKeys>(&mut text, "");
+    reference::<PostKeys>(&mut text, "");
     reference::<RouteKeys>(&mut text, "[[routes]]");
     reference::<EchoKeys>(&mut text, "");
     reference::<UpstreamRouteKeys>(&mut text, "");

@@ -168,7 +168,7 @@ impl Client {
     /// Handles the commands of one message.
     fn commands(&mut self, message: &[u8], turn: &mut Turn<'_>) {
         match self.carrier {
-            Carrier::WebSocket | Carrier::Http => {
+            Carrier::WebSocket | Carrier::Http | Carrier::Sse | Carrier::HttpStream => {
                 for command in frame::split(self.encoding, message, &LIMITS) {
                     match command {
                         Ok(command) => self.command(command, turn),

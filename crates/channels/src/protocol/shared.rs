@@ -2,8 +2,10 @@
 //! their wire. Who they are, and in which turn they are sent it, is the hub's business.
 
 use bytes::Bytes;
+use weir_core::service::MessageKind;
 use weir_core::site::SiteWire;
 use weir_core::wire::length::Prefix;
+use weir_core::wire::stream::{self, Framing};
 use weir_core::wire::websocket::encode::{Opcode, header};
 
 use super::push::{Event, Push};
@@ -25,22 +27,31 @@ pub enum Form {
     JsonFrame,
     /// JSON and the end of its line: TCP, HTTP stream.
     JsonLine,
+    /// The same in a chunk: HTTP/1.1.
+    JsonLineChunk,
     /// JSON as one event of an event stream: SSE.
     JsonEvent,
+    /// The same in a chunk: HTTP/1.1.
+    JsonEventChunk,
     /// Protobuf behind its length, which needs no more on TCP and in an HTTP stream.
     Protobuf,
+    /// The same in a chunk: HTTP/1.1.
+    ProtobufChunk,
     /// Protobuf behind its length as a whole binary frame of a WebSocket.
     ProtobufFrame,
 }
 
 impl Form {
     /// Every form; `form as usize` is its index here.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Json,
         Self::JsonFrame,
         Self::JsonLine,
+        Self::JsonLineChunk,
         Self::JsonEvent,
+        Self::JsonEventChunk,
         Self::Protobuf,
+        Self::ProtobufChunk,
         Self::ProtobufFrame,
     ];
 
@@ -53,15 +64,51 @@ impl Form {
             (SiteWire::Length { prefix: Prefix::Varint, .. }, Encoding::Protobuf) => {
                 Some(Self::Protobuf)
             }
+            (SiteWire::Stream(options), encoding) => Self::of_stream(options, encoding),
             (SiteWire::Lines(_), Encoding::Protobuf) | (SiteWire::Length { .. }, _) => None,
         }
+    }
+
+    const fn of_stream(options: stream::Options, encoding: Encoding) -> Option<Self> {
+        Some(match (options.form, options.framing, encoding) {
+            (stream::Form::Sse, Framing::Chunked, Encoding::Json) => Self::JsonEventChunk,
+            (stream::Form::Sse, Framing::Close, Encoding::Json) => Self::JsonEvent,
+            (stream::Form::HttpStream, Framing::Chunked, Encoding::Json) => Self::JsonLineChunk,
+            (stream::Form::HttpStream, Framing::Close, Encoding::Json) => Self::JsonLine,
+            (stream::Form::HttpStream, Framing::Chunked, Encoding::Protobuf) => Self::ProtobufChunk,
+            (stream::Form::HttpStream, Framing::Close, Encoding::Protobuf) => Self::Protobuf,
+            (stream::Form::Sse, _, Encoding::Protobuf) => return None,
+        })
+    }
+
+    /// What it is a copy of, and the stream whose framing is around that copy.
+    const fn copied(self) -> Option<(Self, stream::Options)> {
+        let (of, form, framing) = match self {
+            Self::JsonEvent => (Self::Json, stream::Form::Sse, Framing::Close),
+            Self::JsonEventChunk => (Self::Json, stream::Form::Sse, Framing::Chunked),
+            Self::JsonLineChunk => (Self::Json, stream::Form::HttpStream, Framing::Chunked),
+            Self::ProtobufChunk => (Self::Protobuf, stream::Form::HttpStream, Framing::Chunked),
+            Self::Json
+            | Self::JsonFrame
+            | Self::JsonLine
+            | Self::Protobuf
+            | Self::ProtobufFrame => {
+                return None;
+            }
+        };
+        Some((of, stream::Options { form, framing }))
     }
 
     /// The encoding of what is in it.
     pub const fn encoding(self) -> Encoding {
         match self {
-            Self::Json | Self::JsonFrame | Self::JsonLine | Self::JsonEvent => Encoding::Json,
-            Self::Protobuf | Self::ProtobufFrame => Encoding::Protobuf,
+            Self::Json
+            | Self::JsonFrame
+            | Self::JsonLine
+            | Self::JsonLineChunk
+            | Self::JsonEvent
+            | Self::JsonEventChunk => Encoding::Json,
+            Self::Protobuf | Self::ProtobufChunk | Self::ProtobufFrame => Encoding::Protobuf,
         }
     }
 }
@@ -69,7 +116,7 @@ impl Form {
 /// The bytes of one push, in the forms that were wanted so far. The push itself is not kept, so this can wait
 /// between the turns of a fan-out.
 ///
-/// All forms of an encoding are parts of one buffer, but for the event, which is a copy.
+/// All forms of an encoding are parts of one buffer, but for events and chunks, which are copies.
 #[derive(Clone, Debug, Default)]
 pub struct SharedPush {
     /// By form.
@@ -103,16 +150,22 @@ impl SharedPush {
         if let Some(error) = self.refused[encoding as usize] {
             return Err(error);
         }
-        // An event may be wanted when the rest of its encoding is there.
-        if form != Form::JsonEvent || self.made[Form::Json as usize].is_none() {
+        let copied = form.copied();
+        // A copy may be wanted when the rest of its encoding is there.
+        if copied.is_none_or(|(of, _)| self.made[of as usize].is_none()) {
             let encoded = match encoding {
                 Encoding::Json => self.make_json(push()),
                 Encoding::Protobuf => self.make_protobuf(push()),
             };
             encoded.inspect_err(|error| self.refused[encoding as usize] = Some(*error))?;
         }
-        if form == Form::JsonEvent {
-            self.made[form as usize] = self.made[Form::Json as usize].as_deref().map(event);
+        if let Some((of, options)) = copied {
+            let kind = match encoding {
+                Encoding::Json => MessageKind::Text,
+                Encoding::Protobuf => MessageKind::Binary,
+            };
+            let frame = |reply: &[u8]| SiteWire::Stream(options).frame(kind, reply);
+            self.made[form as usize] = self.made[of as usize].as_deref().map(frame);
         }
         Ok(())
     }
@@ -156,14 +209,8 @@ fn framed(encoding: Encoding, push: Push<'_>) -> Result<(Vec<u8>, usize), Encode
     Ok((buffer, start))
 }
 
-/// One event; JSON as it is written has no line break inside.
-fn event(json: &[u8]) -> Bytes {
-    [b"data: ", json, b"\n\n"].concat().into()
-}
-
 #[cfg(test)]
 mod tests {
-    use weir_core::service::MessageKind;
     use weir_core::wire::lines;
 
     use super::*;
@@ -175,6 +222,8 @@ mod tests {
         empty: lines::EmptyLines::Skip,
         unfinished: lines::UnfinishedLine::Drop,
     });
+    const SSE: stream::Form = stream::Form::Sse;
+    const STREAM: stream::Form = stream::Form::HttpStream;
     const LENGTHS: SiteWire = SiteWire::Length { prefix: Prefix::Varint, text: false };
 
     /// What the form is to be: the ordinary reply, framed by the ordinary wire.
@@ -187,7 +236,18 @@ mod tests {
             Form::ProtobufFrame => SiteWire::WebSocket.frame(MessageKind::Binary, &reply).into(),
             Form::JsonLine => LINES.frame(MessageKind::Text, &reply).into(),
             Form::JsonEvent => [b"data: ", &reply[..], b"\n\n"].concat(),
+            Form::JsonEventChunk => chunk(&[b"data: ", &reply[..], b"\n\n"].concat()),
+            Form::JsonLineChunk => chunk(&[&reply[..], b"\n"].concat()),
+            Form::ProtobufChunk => chunk(&reply),
         }
+    }
+
+    fn chunk(bytes: &[u8]) -> Vec<u8> {
+        [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+    }
+
+    fn streams(form: stream::Form, framing: Framing) -> SiteWire {
+        SiteWire::Stream(stream::Options { form, framing })
     }
 
     #[test]
@@ -200,6 +260,13 @@ mod tests {
             (LENGTHS, Encoding::Json, None),
             (LENGTHS, Encoding::Protobuf, Some(Form::Protobuf)),
             (SiteWire::Length { prefix: Prefix::U8, text: false }, Encoding::Protobuf, None),
+            (streams(SSE, Framing::Chunked), Encoding::Json, Some(Form::JsonEventChunk)),
+            (streams(SSE, Framing::Close), Encoding::Json, Some(Form::JsonEvent)),
+            (streams(SSE, Framing::Chunked), Encoding::Protobuf, None),
+            (streams(STREAM, Framing::Chunked), Encoding::Json, Some(Form::JsonLineChunk)),
+            (streams(STREAM, Framing::Close), Encoding::Json, Some(Form::JsonLine)),
+            (streams(STREAM, Framing::Chunked), Encoding::Protobuf, Some(Form::ProtobufChunk)),
+            (streams(STREAM, Framing::Close), Encoding::Protobuf, Some(Form::Protobuf)),
         ] {
             assert_eq!(Form::of(wire, encoding), form);
         }

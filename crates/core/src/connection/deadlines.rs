@@ -3,6 +3,7 @@
 
 use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, Phase};
+use crate::site::SiteWire;
 use crate::transport::Transport;
 
 impl<S: Transport> Connection<S> {
@@ -32,6 +33,10 @@ impl<S: Transport> Connection<S> {
             self.heartbeat_sent = lent.tick;
         } else if self.wake_at <= lent.tick {
             self.tell_time(lent);
+        }
+        if std::mem::take(&mut self.flags.wrote) && matches!(lent.site.wire, SiteWire::Stream(_)) {
+            // Its peer has nothing to say: it is idle when nobody has.
+            self.active = lent.tick;
         }
         let partial = self.is_partial();
         let quiet = lent.tick.since(self.active);

@@ -50,6 +50,7 @@ impl<S: Transport> Connection<S> {
                 if site.wire == SiteWire::WebSocket {
                     site.encode_goodbye(self.reason, self.echo, out);
                 }
+                site.encode_end(out);
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::site::{Decoder, Site};
 use crate::tls::TlsInfo;
 use crate::trace::{Sampler, TraceContext};
 use crate::transport::Transport;
+use crate::wire::stream;
 use crate::worker::asks::AskSpawner;
 use crate::worker::table::Key;
 
@@ -152,6 +153,8 @@ struct Flags {
     aged: bool,
     /// A delivery found the outbox full, and the session waits for room.
     wants_room: bool,
+    /// Something was written since the last sweep.
+    wrote: bool,
 }
 
 /// What a connection is made of when its handshake is over.
@@ -165,6 +168,8 @@ pub(crate) struct NewConnection<S> {
     pub(crate) record: ConnectionRecord,
     /// Bytes that came behind the handshake.
     pub(crate) early: Vec<u8>,
+    /// On a stream, the message that the first bytes of `early` are.
+    pub(crate) request: Option<stream::Request>,
     /// The handshake's request id.
     pub(crate) request_id: RequestId,
     /// When the listener accepted it.
@@ -197,7 +202,7 @@ impl<S: Transport> Connection<S> {
         Self {
             socket: new.socket,
             session,
-            decoder: site.decoder(),
+            decoder: site.decoder(new.request),
             rest: early.then(|| Box::new(new.early)),
             outbox: None,
             replies: None,

@@ -173,6 +173,7 @@ impl<S: Transport> Connection<S> {
                 Decoder::Lines(decoder) => decoder.step(tail),
                 Decoder::Length(decoder) => decoder.step(tail),
                 Decoder::WebSocket(decoder) => decoder.step(tail),
+                Decoder::Stream(decoder) => decoder.step(tail),
             };
             match step {
                 Ok(Step::More { .. }) => break,

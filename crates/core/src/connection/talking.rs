@@ -76,7 +76,9 @@ impl<S: Transport> Connection<S> {
         let direct = if self.replies.is_none() { Some(lent.site.wire) } else { None };
         let plain = match &self.decoder {
             Decoder::Lines(decoder) if decoder.is_plain() => Plain::new(message.payload),
-            Decoder::Lines(_) | Decoder::Length(_) | Decoder::WebSocket(_) => Plain::default(),
+            Decoder::Lines(_) | Decoder::Length(_) | Decoder::WebSocket(_) | Decoder::Stream(_) => {
+                Plain::default()
+            }
         };
         lent.actions.direct(direct, plain);
         let before = lent.actions.out_messages;

@@ -144,6 +144,7 @@ impl<S: Transport> Connection<S> {
 
     fn count_written(&mut self, bytes: usize, lent: &Lent<'_>) {
         self.sent_bytes += bytes as u64;
+        self.flags.wrote |= bytes > 0;
         lent.cells.bytes_sent.add(bytes as u64);
     }
 }

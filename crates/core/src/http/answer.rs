@@ -1,8 +1,8 @@
 //! From a request that hyper has parsed to its response: the body, the path, the request id.
-//! What the path's kind does is in `upgrade` and `post`.
+//! What the path's kind does is in `upgrade`, `post` and `stream`.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use super::exchange::{Exchange, Upgrade};
 use super::post::Post;
 use super::refusal::{self, Refusal};
+use super::stream::Stream;
 use super::traced::Ended;
-use super::{CurrentSite, HttpPeer, HttpSite, PathKind, upgrade};
+use super::{CurrentSite, HttpPeer, HttpSite, PathKind, StreamStart, cors, stream, upgrade};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::context::RequestId;
@@ -42,6 +43,42 @@ pub(super) struct Answerer {
     pub(super) of_age: Option<Instant>,
 }
 
+/// A request on one of the paths, with its whole body.
+pub(super) struct Asked<'a> {
+    pub(super) answerer: &'a Answerer,
+    pub(super) path: usize,
+    pub(super) head: &'a request::Parts,
+    pub(super) body: Bytes,
+    pub(super) id: &'a RequestId,
+    /// Whose it is: the peer, or whom a trusted proxy names.
+    pub(super) client: SocketAddr,
+    pub(super) trace: Option<&'a Arc<Trace>>,
+}
+
+impl Asked<'_> {
+    /// What its connection goes on with once it leaves hyper.
+    pub(super) fn taken(
+        &self,
+        principal: Option<Principal>,
+        stream: Option<StreamStart>,
+    ) -> Upgrade {
+        let site = &self.answerer.site.paths[self.path];
+        Upgrade {
+            path: self.path,
+            request_id: self.id.clone(),
+            client: self.client,
+            handshake: self.trace.and_then(|trace| trace.context().cloned()),
+            introduction: Introduction {
+                principal,
+                path: Some(Arc::clone(&site.path)),
+                headers: door::select(&self.head.headers, site.service.headers()),
+                query: self.head.uri.query().map(Box::from),
+            },
+            stream,
+        }
+    }
+}
+
 /// A response, and which path it is of.
 pub(super) struct Answered {
     pub(super) path: Option<usize>,
@@ -56,7 +93,18 @@ impl hyper::service::Service<Request<Incoming>> for Answerer {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let this = Self { site: self.current.get(), ..self.clone() };
-        Box::pin(async move { Ok(this.answer(request).await) })
+        Box::pin(async move {
+            let exchange = Arc::clone(&this.exchange);
+            let response = this.answer(request).await;
+            match exchange.stream() {
+                // Hyper does not see it: the driver takes the socket from under it.
+                Some(options) => {
+                    exchange.begin_stream(stream::first_words(&response, options));
+                    pending().await
+                }
+                None => Ok(response),
+            }
+        })
     }
 }
 
@@ -84,7 +132,7 @@ impl Answerer {
         };
         let Answered { path, mut response } = answered;
 
-        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let upgraded = self.exchange.is_taken();
         if self.peer.stop.is_leaving() && !upgraded {
             self.exchange.close_after_response(self.peer.stop.reason());
         } else if self.of_age.is_some_and(|of_age| Instant::now() >= of_age) && !upgraded {
@@ -117,65 +165,77 @@ impl Answerer {
             let response = self.error(StatusCode::NOT_FOUND, "no such path", id);
             return Answered { path: None, response };
         };
-        let client = self.site.trust.client(self.peer.addr, &head.headers);
-        let response = match (kind, &head.method) {
-            (PathKind::Post, &Method::POST) => {
-                match self.admit(path, Carrier::Http, head, id, client).await {
-                    Ok(principal) => {
-                        let answerer = self;
-                        let post =
-                            Post { answerer, path, head, body, id, client, principal, trace };
-                        post.carry().await
-                    }
-                    Err(denial) => self.denied(denial, id),
+        let page = match cors::page(head, kind) {
+            Ok(page) => page,
+            Err(cors::Foreign) => {
+                let response = self.error(StatusCode::FORBIDDEN, "origin not allowed", id);
+                return Answered { path: Some(path), response };
+            }
+        };
+        let preflight = page.as_ref().and_then(|page| page.preflight(head, kind.methods()));
+        let mut response = match preflight {
+            Some(response) => response,
+            None => {
+                let client = self.site.trust.client(self.peer.addr, &head.headers);
+                let asked = Asked { answerer: self, path, head, body, id, client, trace };
+                self.serve(kind, asked, offers_upgrade).await
+            }
+        };
+        if let Some(page) = page {
+            page.may_read(response.headers_mut());
+        }
+        Answered { path: Some(path), response }
+    }
+
+    async fn serve(
+        &self,
+        kind: &PathKind,
+        asked: Asked<'_>,
+        offers_upgrade: bool,
+    ) -> Response<Full<Bytes>> {
+        match (kind, &asked.head.method) {
+            (PathKind::Post { .. }, &Method::POST) => {
+                match self.admit(&asked, Carrier::Http).await {
+                    Ok(principal) => Post { asked, principal }.carry().await,
+                    Err(denial) => self.denied(denial, asked.id),
                 }
             }
-            (PathKind::Post, _) => self.not_allowed("POST", id),
             (PathKind::WebSocket { origins }, &Method::GET) => {
                 let checked = match offers_upgrade {
-                    true => upgrade::check(head, origins),
+                    true => upgrade::check(asked.head, origins),
                     false => Err(upgrade::Fault::NotOffered),
                 };
-                self.upgrade(path, checked, head, id, client, trace).await
+                self.upgrade(checked, &asked).await
             }
-            (PathKind::WebSocket { .. }, _) => self.not_allowed("GET", id),
-        };
-        Answered { path: Some(path), response }
+            (PathKind::Stream { form, .. }, method) if stream::takes(*form, method) => {
+                Stream { asked, form: *form }.open().await
+            }
+            (PathKind::Post { .. } | PathKind::WebSocket { .. } | PathKind::Stream { .. }, _) => {
+                self.not_allowed(kind.methods(), asked.id)
+            }
+        }
     }
 
     /// Takes an upgrade or says why not. After a 101 hyper ends, and the socket is given back.
     async fn upgrade(
         &self,
-        path: usize,
         checked: Result<String, upgrade::Fault>,
-        head: &request::Parts,
-        id: &RequestId,
-        client: SocketAddr,
-        trace: Option<&Arc<Trace>>,
+        asked: &Asked<'_>,
     ) -> Response<Full<Bytes>> {
+        let id = asked.id;
         match checked {
             Ok(accept) => {
-                let principal = match self.admit(path, Carrier::WebSocket, head, id, client).await {
+                let principal = match self.admit(asked, Carrier::WebSocket).await {
                     Ok(principal) => principal,
                     Err(denial) => return self.denied(denial, id),
                 };
-                if let Err(refusal) = self.readmit(client) {
+                if let Err(refusal) = self.readmit(asked.client) {
                     self.exchange.close_after_response(CloseReason::Refused);
                     return refusal::error(StatusCode::SERVICE_UNAVAILABLE, refusal.text(), id);
                 }
-                let site = &self.site.paths[path];
-                let introduction = Introduction {
-                    principal,
-                    path: Some(Arc::clone(&site.path)),
-                    headers: door::select(&head.headers, site.service.headers()),
-                    query: head.uri.query().map(Box::from),
-                };
-                let handshake = trace.and_then(|trace| trace.context().cloned());
-                let request_id = id.clone();
-                let upgrade = Upgrade { path, request_id, client, handshake, introduction };
-                self.exchange.accept(upgrade);
-                let spoken = site.service.subprotocols();
-                upgrade::switching_protocols(&accept, &head.headers, spoken)
+                self.exchange.accept(asked.taken(principal, None));
+                let spoken = self.site.paths[asked.path].service.subprotocols();
+                upgrade::switching_protocols(&accept, &asked.head.headers, spoken)
             }
             Err(fault) => {
                 let (status, text) = fault.told();
@@ -190,7 +250,7 @@ impl Answerer {
     }
 
     /// From the upgrade on the connection is one client's alone, and counts for that client.
-    fn readmit(&self, client: SocketAddr) -> Result<(), crate::admission::Refusal> {
+    pub(super) fn readmit(&self, client: SocketAddr) -> Result<(), crate::admission::Refusal> {
         match &self.peer.readmit {
             Some(readmit) if client.ip() != self.peer.addr.ip() => readmit(client.ip()),
             Some(_) | None => Ok(()),
@@ -198,14 +258,12 @@ impl Answerer {
     }
 
     /// Asks the path's doorkeeper, if it has one, whether a session may be opened, and for whom.
-    async fn admit(
+    pub(super) async fn admit(
         &self,
-        path: usize,
+        asked: &Asked<'_>,
         carrier: Carrier,
-        head: &request::Parts,
-        id: &RequestId,
-        client: SocketAddr,
     ) -> Result<Option<Principal>, Denial> {
+        let Asked { path, head, id, client, .. } = *asked;
         let site = &self.site.paths[path];
         let Some(doorkeeper) = site.service.doorkeeper() else { return Ok(None) };
         let opening = Opening {
@@ -235,7 +293,7 @@ impl Answerer {
 
     /// The same answer whatever was wrong. RFC 6750, section 3: without an error code, which would
     /// be a hint.
-    fn denied(&self, denial: Denial, id: &RequestId) -> Response<Full<Bytes>> {
+    pub(super) fn denied(&self, denial: Denial, id: &RequestId) -> Response<Full<Bytes>> {
         match denial {
             Denial::Unauthorized => {
                 let mut response = self.error(StatusCode::UNAUTHORIZED, denial.text(), id);

@@ -6,11 +6,13 @@ use std::net::SocketAddr;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::StreamStart;
 use super::refusal::Refusal;
 use crate::close::CloseReason;
 use crate::context::RequestId;
 use crate::door::Introduction;
 use crate::trace::TraceContext;
+use crate::wire::stream::Options;
 
 /// Where the conversation stands, as seen from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(super) enum Phase {
     Answer,
 }
 
-/// An upgrade that was taken.
+/// An upgrade that was taken, or a stream: the connection goes on without hyper.
 #[derive(Clone, Debug)]
 pub(super) struct Upgrade {
     pub(super) path: usize,
@@ -33,6 +35,8 @@ pub(super) struct Upgrade {
     pub(super) client: SocketAddr,
     pub(super) handshake: Option<TraceContext>,
     pub(super) introduction: Introduction,
+    /// What a stream goes on with; `None` for a WebSocket.
+    pub(super) stream: Option<StreamStart>,
 }
 
 /// Shared by the parts of one connection, which all run in one task: the lock is never waited for.
@@ -48,6 +52,8 @@ struct State {
     /// The request that passed last has no answer yet.
     unanswered: bool,
     upgrade: Option<Upgrade>,
+    /// The head of a stream that was taken; hyper is to end here.
+    first_words: Option<Vec<u8>>,
     /// Since when the socket has taken no more of what was written.
     stalled: Option<Instant>,
     refusal: Option<Refusal>,
@@ -97,6 +103,7 @@ impl Exchange {
             offer: false,
             unanswered: false,
             upgrade: None,
+            first_words: None,
             stalled: None,
             refusal: None,
             told: false,
@@ -142,9 +149,31 @@ impl Exchange {
         !state.unanswered && state.upgrade.is_none()
     }
 
-    /// The upgrade is taken: its answer is a 101.
+    /// The upgrade is taken: its answer is a 101, or the head of a stream.
     pub(super) fn accept(&self, upgrade: Upgrade) {
         self.0.lock().upgrade = Some(upgrade);
+    }
+
+    /// How the stream that was taken is written; `None` when none was.
+    pub(super) fn stream(&self) -> Option<Options> {
+        let state = self.0.lock();
+        Some(state.upgrade.as_ref()?.stream.as_ref()?.options)
+    }
+
+    /// The stream begins with these bytes, which are not hyper's.
+    pub(super) fn begin_stream(&self, first_words: Vec<u8>) {
+        self.0.lock().first_words = Some(first_words);
+    }
+
+    /// The first words of a stream, once everything before them is with the socket.
+    pub(super) fn take_first_words(&self) -> Option<Vec<u8>> {
+        let mut state = self.0.lock();
+        if state.stalled.is_some() { None } else { state.first_words.take() }
+    }
+
+    /// Whether the connection goes on without hyper.
+    pub(super) fn is_taken(&self) -> bool {
+        self.0.lock().upgrade.is_some()
     }
 
     pub(super) fn take_upgrade(&self) -> Option<Upgrade> {

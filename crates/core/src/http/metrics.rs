@@ -31,7 +31,7 @@ const SCALE: Scale = Scale::Steps(&[
 ]);
 
 /// Every status that weir refuses with before a route has seen the request.
-const REFUSALS: [u16; 9] = [400, 401, 403, 404, 405, 408, 413, 426, 431];
+const REFUSALS: [u16; 10] = [400, 401, 403, 404, 405, 408, 413, 426, 431, 503];
 
 /// The label values of methods.
 const METHODS: [&str; 5] = ["GET", "POST", "OPTIONS", "HEAD", "other"];

@@ -1,10 +1,12 @@
-//! HTTP/1.1 by hyper as an adapter: the handshake of WebSockets and the carrier of POST routes.
-//! It frames requests strictly in front of hyper, routes by exact path, and decides nothing else.
+//! HTTP/1.1 by hyper as an adapter: the handshake of WebSockets and streams, the carrier of POST
+//! routes. It frames requests strictly in front of hyper, routes by exact path, decides nothing else.
 //!
-//! A byte goes socket → [`gate`] → hyper → `answer` → `post` or `upgrade`, and back through hyper.
+//! A byte goes socket → [`gate`] → hyper → `answer` → `post`, `upgrade` or `stream`, and back through
+//! hyper, but for the head of a stream.
 //! What the gate refuses never reaches hyper.
 
 mod answer;
+mod cors;
 mod exchange;
 mod forwarded;
 pub mod gate;
@@ -13,8 +15,10 @@ mod io;
 mod metrics;
 mod origin;
 mod post;
+mod query;
 mod refusal;
 mod serve;
+mod stream;
 mod traced;
 mod upgrade;
 
@@ -38,6 +42,7 @@ use crate::pressure::{Pressure, PressureCell};
 use crate::service::Service;
 use crate::tls::TlsInfo;
 use crate::trace::{TraceContext, Tracing};
+use crate::wire::stream::{Form, Options, Request};
 
 pub use forwarded::{ForwardedHeader, Trust};
 pub use metrics::HttpMetrics;
@@ -55,15 +60,36 @@ pub enum PathKind {
         origins: Origins,
     },
     /// Takes a POST: the body is the message, the reply is the response.
-    Post,
+    Post {
+        /// Which pages of other origins may post and read the answer. None: nothing is said to
+        /// pages, and their requests are taken as any others.
+        origins: Origins,
+    },
+    /// Answers with a stream of messages.
+    Stream {
+        /// What they look like.
+        form: Form,
+        /// Which pages may connect.
+        origins: Origins,
+    },
 }
 
 impl PathKind {
-    /// The method that it takes, and the status of a request that went well.
+    /// The methods that it takes, as in `Allow`.
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::WebSocket { .. } => "GET",
+            Self::Post { .. } => "POST",
+            Self::Stream { form, .. } => stream::methods(*form),
+        }
+    }
+
+    /// The method that most requests have, and the status of a request that went well.
     fn usual(&self) -> (Method, u16) {
         match self {
             Self::WebSocket { .. } => (Method::GET, 101),
-            Self::Post => (Method::POST, 200),
+            Self::Post { .. } | Self::Stream { form: Form::HttpStream, .. } => (Method::POST, 200),
+            Self::Stream { form: Form::Sse, .. } => (Method::GET, 200),
         }
     }
 }
@@ -222,14 +248,26 @@ pub struct HttpPeer {
     pub traffic: Arc<dyn HttpTraffic>,
 }
 
+/// What a stream goes on with when its head is written.
+#[derive(Clone, Debug)]
+pub struct StreamStart {
+    /// How its messages are written.
+    pub options: Options,
+    /// What `message` is; `None` when there is none.
+    pub request: Option<Request>,
+    /// The message that its request brought.
+    pub message: Bytes,
+}
+
 /// How the HTTP part of a connection ended.
 #[derive(Debug)]
 pub enum HttpEnd<S> {
-    /// The 101 is written; what follows is WebSocket.
+    /// The 101 is written, and what follows is WebSocket; or the head of a stream is.
     Upgraded {
         /// The bare socket. Nothing of hyper is left on it.
         socket: S,
-        /// What came behind the handshake's head: the first frames, or a part of one.
+        /// What came behind the handshake's head: the first frames, or a part of one. Nothing
+        /// for a stream.
         early: Bytes,
         /// The index of the path in [`HttpSite::paths`].
         path: usize,
@@ -241,6 +279,8 @@ pub enum HttpEnd<S> {
         handshake: Option<TraceContext>,
         /// What the handshake leaves for the session.
         introduction: Box<Introduction>,
+        /// What a stream goes on with; `None` for a WebSocket.
+        stream: Option<StreamStart>,
     },
     /// The socket is closed.
     Closed {

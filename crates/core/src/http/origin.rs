@@ -1,6 +1,24 @@
-//! Which pages may open a WebSocket: the `Origin` check. Pure; what a browser sends is its input.
+//! Which pages may open a WebSocket or a stream: the `Origin` check. Pure; what a browser sends is its
+//! input.
 
-/// The origins that a WebSocket path takes.
+use http::HeaderMap;
+use http::header::{HOST, ORIGIN};
+
+/// Whether these headers are not of a page, or of one that is allowed. Several origins, or one that
+/// is no text, cannot be judged.
+pub(super) fn is_allowed(headers: &HeaderMap, origins: &Origins) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all(ORIGIN).iter();
+    match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(origin), None) => {
+            origin.to_str().is_ok_and(|origin| origins.allow(Some(origin), host))
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// The origins that a path takes.
 ///
 /// A request without `Origin` is not from a browser's page and is taken always: the check protects
 /// users from foreign pages, not weir from clients.
@@ -32,6 +50,11 @@ impl Origins {
     /// Only pages of the host itself: the default.
     pub fn same_host() -> Self {
         Self { same_host: true, ..Self::default() }
+    }
+
+    /// Whether no page is allowed.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Whether a page of `origin` may connect to `host`, the value of the request's `Host`.

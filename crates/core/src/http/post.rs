@@ -1,36 +1,25 @@
 //! One POST is one message to a session of its own, and the reply is the response.
 
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode, request};
 use http_body_util::Full;
 
-use super::answer::Answerer;
+use super::answer::{Answerer, Asked};
 use super::refusal;
 use crate::clock;
 use crate::close::CloseReason;
-use crate::context::RequestId;
 use crate::door::Principal;
 use crate::service::{
     Action, Actions, AskFuture, Carrier, Message, MessageKind, Opening, Session, Ticket,
 };
 use crate::stage::Stage;
-use crate::trace::Trace;
 
-/// A POST on a path that takes it, with its whole body.
+/// A POST on a path that takes it.
 pub(super) struct Post<'a> {
-    pub(super) answerer: &'a Answerer,
-    pub(super) path: usize,
-    pub(super) head: &'a request::Parts,
-    pub(super) body: Bytes,
-    pub(super) id: &'a RequestId,
-    /// Whose it is: the peer, or whom a trusted proxy names.
-    pub(super) client: SocketAddr,
-    pub(super) trace: Option<&'a Arc<Trace>>,
+    pub(super) asked: Asked<'a>,
     /// Who the request speaks for, when a doorkeeper has looked.
     pub(super) principal: Option<Principal>,
 }
@@ -49,35 +38,39 @@ struct Carried {
 impl Post<'_> {
     /// Gives the body to a session and makes its reply a response.
     pub(super) async fn carry(self) -> Response<Full<Bytes>> {
-        let kind = kind_of(self.head);
-        if kind == MessageKind::Text && simdutf8::basic::from_utf8(&self.body).is_err() {
-            return self.answerer.error(StatusCode::BAD_REQUEST, "invalid utf-8", self.id);
+        let kind = kind_of(self.asked.head);
+        if kind == MessageKind::Text && simdutf8::basic::from_utf8(&self.asked.body).is_err() {
+            return self.asked.answerer.error(
+                StatusCode::BAD_REQUEST,
+                "invalid utf-8",
+                self.asked.id,
+            );
         }
         let begun = clock::now();
         let conversed = self.converse(kind).await;
         let took = clock::now().saturating_duration_since(begun);
-        self.answerer.peer.traffic.message_answered(self.path, took);
+        self.asked.answerer.peer.traffic.message_answered(self.asked.path, took);
         match conversed {
             Ok(carried) => self.respond(carried),
             Err(Panicked) => {
-                refusal::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error", self.id)
+                refusal::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error", self.asked.id)
             }
         }
     }
 
     /// Tells the session of the message, and of every answer that it asks for.
     async fn converse(&self, kind: MessageKind) -> Result<Carried, Panicked> {
-        let peer = &self.answerer.peer;
-        let mut actions = Actions::traced(&self.answerer.site.tracing);
+        let peer = &self.asked.answerer.peer;
+        let mut actions = Actions::traced(&self.asked.answerer.site.tracing);
         let mut session = guard(|| self.open())?;
-        peer.traffic.message_received(self.path);
-        actions.begin_trace(self.trace.cloned());
+        peer.traffic.message_received(self.asked.path);
+        actions.begin_trace(self.asked.trace.cloned());
         let begun = clock::now();
         guard(|| {
-            let message = Message { payload: &self.body, kind };
-            self.within(|| session.on_message(message, self.id, begun, &mut actions));
+            let message = Message { payload: &self.asked.body, kind };
+            self.within(|| session.on_message(message, self.asked.id, begun, &mut actions));
         })?;
-        if let Some(trace) = self.trace {
+        if let Some(trace) = self.asked.trace {
             trace.stage(Stage::Decode, begun, clock::now());
         }
         let mut carried = Carried::default();
@@ -85,45 +78,45 @@ impl Post<'_> {
             carried.take(&mut actions);
             let Some((ticket, ask)) = carried.ask.take() else { return Ok(carried) };
             let answer = peer.asks.spawn(ask).await;
-            if let (Some(trace), Err(error)) = (self.trace, &answer) {
+            if let (Some(trace), Err(error)) = (self.asked.trace, &answer) {
                 trace.fail(error.as_str());
             }
-            actions.begin_trace(self.trace.cloned());
+            actions.begin_trace(self.asked.trace.cloned());
             guard(|| {
                 let now = clock::now();
-                self.within(|| session.on_answer(ticket, answer, self.id, now, &mut actions));
+                self.within(|| session.on_answer(ticket, answer, self.asked.id, now, &mut actions));
             })?;
         }
     }
 
     /// Runs code of the session so that what it logs names the trace.
     fn within(&self, run: impl FnOnce()) {
-        match self.trace {
+        match self.asked.trace {
             Some(trace) => trace.within(run),
             None => run(),
         }
     }
 
     fn open(&self) -> Box<dyn Session> {
-        let Answerer { site, peer, .. } = self.answerer;
-        site.paths[self.path].service.open(&Opening {
+        let Answerer { site, peer, .. } = self.asked.answerer;
+        site.paths[self.asked.path].service.open(&Opening {
             conn: peer.conn,
-            peer: self.client,
+            peer: self.asked.client,
             listener: &site.listener,
             carrier: Carrier::Http,
             wire: None,
-            request_id: self.id,
+            request_id: self.asked.id,
             tls: peer.tls.as_ref(),
             principal: self.principal.as_ref(),
-            path: Some(&site.paths[self.path].path),
-            headers: Some(&self.head.headers),
-            query: self.head.uri.query(),
+            path: Some(&site.paths[self.asked.path].path),
+            headers: Some(&self.asked.head.headers),
+            query: self.asked.head.uri.query(),
         })
     }
 
     fn respond(&self, carried: Carried) -> Response<Full<Bytes>> {
         if let Some(reason) = carried.close {
-            self.answerer.exchange.close_after_response(reason);
+            self.asked.answerer.exchange.close_after_response(reason);
         }
         let mut response = Response::new(Full::default());
         let Some((status, kind, payload)) = carried.reply else {
@@ -135,7 +128,7 @@ impl Post<'_> {
         *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
         *response.body_mut() = Full::new(payload);
         response.headers_mut().insert(CONTENT_TYPE, content_type(kind));
-        self.answerer.peer.traffic.message_sent(self.path);
+        self.asked.answerer.peer.traffic.message_sent(self.asked.path);
         response
     }
 }
@@ -173,11 +166,25 @@ fn guard<T>(run: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|_| Panicked)
 }
 
-/// Text is what says so: `text/*` and JSON.
-fn kind_of(head: &request::Parts) -> MessageKind {
+/// The media type of the body, in lower case, without parameters.
+fn essence(head: &request::Parts) -> String {
     let value = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
+    essence.trim().to_ascii_lowercase()
+}
+
+/// The messages of a stream are text, unless its request says that it has bytes.
+pub(super) fn kind_of_stream(head: &request::Parts) -> MessageKind {
+    if essence(head) == "application/octet-stream" {
+        MessageKind::Binary
+    } else {
+        MessageKind::Text
+    }
+}
+
+/// Text is what says so: `text/*` and JSON.
+fn kind_of(head: &request::Parts) -> MessageKind {
+    let essence = essence(head);
     if essence.starts_with("text/") || essence == "application/json" {
         MessageKind::Text
     } else {
@@ -185,7 +192,8 @@ fn kind_of(head: &request::Parts) -> MessageKind {
     }
 }
 
-fn content_type(kind: MessageKind) -> HeaderValue {
+/// How the messages of a kind are labelled.
+pub(super) fn content_type(kind: MessageKind) -> HeaderValue {
     HeaderValue::from_static(match kind {
         MessageKind::Text => "text/plain; charset=utf-8",
         MessageKind::Binary => "application/octet-stream",

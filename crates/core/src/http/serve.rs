@@ -71,15 +71,12 @@ where
     debug_assert!(parts.read_buf.is_empty(), "the gate passes no more than the head");
     let (socket, unread) = parts.io.into_parts();
     match ending {
-        Ending::Upgrade(Upgrade { path, request_id, client, handshake, introduction }) => {
-            HttpEnd::Upgraded {
-                socket,
-                early: unread,
-                path,
-                request_id,
-                client,
-                handshake,
-                introduction: Box::new(introduction),
+        Ending::Upgrade(upgrade) => upgraded(socket, unread, upgrade),
+        Ending::Stream { upgrade, words } => {
+            let tail = Tail { socket, unread, site, peer };
+            match tail.begin(&words).await {
+                Ok(socket) => upgraded(socket, Bytes::new(), upgrade),
+                Err(reason) => HttpEnd::Closed { reason },
             }
         }
         Ending::Close { words, reason, linger } => {
@@ -89,9 +86,21 @@ where
     }
 }
 
+/// Nothing of hyper is left on the connection.
+fn upgraded<S>(socket: S, early: Bytes, upgrade: Upgrade) -> HttpEnd<S> {
+    let Upgrade { path, request_id, client, handshake, introduction, stream } = upgrade;
+    let introduction = Box::new(introduction);
+    HttpEnd::Upgraded { socket, early, path, request_id, client, handshake, introduction, stream }
+}
+
 /// What the driver leaves to be done.
 enum Ending {
     Upgrade(Upgrade),
+    /// A stream was taken, and begins with these words.
+    Stream {
+        upgrade: Upgrade,
+        words: Vec<u8>,
+    },
     Close {
         /// What the peer is told that hyper has not told it.
         words: Vec<u8>,
@@ -115,6 +124,8 @@ impl Ending {
 enum Event {
     Forced,
     Done(hyper::Result<()>),
+    /// A stream was taken, and hyper has nothing left to write.
+    Streams(Vec<u8>),
     /// Draining, and nothing is owed.
     Drained,
     Late(Wait),
@@ -164,6 +175,13 @@ where
             match event {
                 Event::Forced => return Ending::abrupt(CloseReason::Forced),
                 Event::Done(result) => return self.ending(result, site, peer),
+                Event::Streams(words) => {
+                    let upgrade = self.exchange.take_upgrade();
+                    return upgrade.map_or_else(
+                        || Ending::abrupt(CloseReason::InternalError),
+                        |upgrade| Ending::Stream { upgrade, words },
+                    );
+                }
                 Event::Drained => return Ending::quiet(peer.stop.reason()),
                 Event::Late(Wait::Handshake) => {
                     return Ending::quiet(CloseReason::HandshakeTimeout);
@@ -199,6 +217,9 @@ where
         }
         if let Poll::Ready(result) = done {
             return Poll::Ready(Event::Done(result));
+        }
+        if let Some(words) = self.exchange.take_first_words() {
+            return Poll::Ready(Event::Streams(words));
         }
         let standing = self.exchange.standing();
         if self.draining && standing.is_idle() {
@@ -291,30 +312,39 @@ impl<S> Tail<S>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    /// Begins a stream. What came behind its request means nothing.
+    async fn begin(mut self, words: &[u8]) -> Result<S, CloseReason> {
+        self.peer.traffic.bytes_received(self.unread.len() as u64);
+        self.say(words).await.map(|()| self.socket)
+    }
+
     async fn close(mut self, words: &[u8], reason: CloseReason, linger: bool) -> CloseReason {
         self.peer.traffic.bytes_received(self.unread.len() as u64);
-        let told = words.is_empty() || self.say(words).await;
+        let told = words.is_empty() || self.say(words).await.is_ok();
         if told && linger {
             self.linger().await;
         }
         reason
     }
 
-    /// Writes all of it, within the write timeout; false when that could not be.
-    async fn say(&mut self, words: &[u8]) -> bool {
+    /// Writes all of it, within the write timeout, or says why that could not be.
+    async fn say(&mut self, words: &[u8]) -> Result<(), CloseReason> {
         let write = async {
             self.socket.write_all(words).await?;
             self.socket.flush().await
         };
         let written = tokio::select! { biased;
-            () = self.peer.stop.force.cancelled() => return false,
+            () = self.peer.stop.force.cancelled() => return Err(CloseReason::Forced),
             written = timeout(self.site.timeouts.write, write) => written,
         };
-        let told = matches!(written, Ok(Ok(())));
-        if told {
-            self.peer.traffic.bytes_sent(words.len() as u64);
+        match written {
+            Ok(Ok(())) => {
+                self.peer.traffic.bytes_sent(words.len() as u64);
+                Ok(())
+            }
+            Ok(Err(_)) => Err(CloseReason::PeerReset),
+            Err(_) => Err(CloseReason::WriteTimeout),
         }
-        told
     }
 
     /// Shuts the write side and reads on for a while: a close with unread input would reset the

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, USER_AGENT};
 use http::{Version, request};
 
+use super::PathKind;
 use super::answer::Answerer;
 use crate::context::RequestId;
 use crate::metrics::Exemplar;
@@ -52,7 +53,11 @@ impl Answerer {
         begun: Instant,
     ) -> (Option<Arc<Trace>>, Bytes) {
         let tracing = &self.site.tracing;
-        let service = self.path(head).map(|(path, _)| &self.site.paths[path].service);
+        // Only a POST is a message here; that of a stream is looked at where it is handled.
+        let service = self.path(head).and_then(|(path, kind)| match kind {
+            PathKind::Post { .. } => Some(&self.site.paths[path].service),
+            PathKind::WebSocket { .. } | PathKind::Stream { .. } => None,
+        });
         let (carried, body) = match service.filter(|service| service.carries_trace()) {
             Some(service) => {
                 let (found, rest) = service.trace(&body);

@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, request};
 use http_body_util::Full;
 
-use super::origin::Origins;
+use super::origin::{self, Origins};
 use crate::wire::websocket;
 
 /// Why a WebSocket path does not upgrade.
@@ -71,13 +71,7 @@ pub(super) fn check(head: &request::Parts, origins: &Origins) -> Result<String, 
     if !websocket::check_key(key.as_bytes()) {
         return Err(Fault::Key);
     }
-    let host = head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-    let allowed = match head.headers.contains_key(ORIGIN) {
-        false => true,
-        // Several origins, or one that is no text, cannot be judged.
-        true => one(&head.headers, &ORIGIN)
-            .is_some_and(|origin| origins.allow(Some(origin), host.unwrap_or_default())),
-    };
+    let allowed = origin::is_allowed(&head.headers, origins);
     if allowed { Ok(websocket::accept_key(key)) } else { Err(Fault::Origin) }
 }
 

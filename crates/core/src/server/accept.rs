@@ -70,6 +70,7 @@ impl Accepting for Acceptor {
                     permit,
                     record,
                     early,
+                    request: None,
                     request_id,
                     accepted,
                     tls: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::admission::AdmissionLimits;
-use crate::http::{Origins, Trust};
+use crate::http::{PathKind, Trust};
 use crate::limits::{Limits, Timeouts};
 use crate::listener::SocketOptions;
 use crate::local::Locals;
@@ -29,7 +29,7 @@ pub enum ListenerKind {
         /// A line sent when the drain closes a connection.
         farewell: Option<Bytes>,
     },
-    /// HTTP: WebSocket paths and POST paths.
+    /// HTTP: paths of WebSockets, of streams and for POST.
     Http {
         /// The paths, exact.
         paths: Vec<PathOptions>,
@@ -40,8 +40,8 @@ pub enum ListenerKind {
 pub struct PathOptions {
     /// The exact path, such as `/ws`.
     pub path: String,
-    /// A WebSocket with these allowed origins, or a POST.
-    pub websocket: Option<Origins>,
+    /// What it is for.
+    pub kind: PathKind,
     /// What is done with its messages.
     pub service: Arc<dyn Service>,
 }

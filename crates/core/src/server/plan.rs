@@ -11,8 +11,9 @@ use crate::http::{CurrentSite, HttpMetrics, HttpPath, HttpSite, PathKind, Trust}
 use crate::metrics::SiteLabels;
 use crate::refuse::RefusalForm;
 use crate::service::Service;
-use crate::site::{Site, SiteWire};
+use crate::site::{PathSites, Site, SiteWire};
 use crate::tasks::{TaskListener, TaskWire};
+use crate::wire::stream;
 
 /// Sites and listeners worked out from the options.
 pub(super) struct Plan {
@@ -92,21 +93,23 @@ impl Plan {
         paths: &[PathOptions],
         metrics: &HttpMetrics,
     ) -> TaskWire {
-        let mut websockets = Vec::new();
+        let mut sites = Vec::new();
         let mut served = Vec::new();
         for path in paths {
-            let kind = match &path.websocket {
-                Some(origins) => PathKind::WebSocket { origins: origins.clone() },
-                None => PathKind::Post,
-            };
-            websockets.push(
-                path.websocket
-                    .as_ref()
-                    .map(|_| self.site(options, listener, SiteWire::WebSocket, &path.service)),
-            );
+            let mut site = |wire| self.site(options, listener, wire, &path.service);
+            sites.push(match path.kind {
+                PathKind::WebSocket { .. } => PathSites::WebSocket(site(SiteWire::WebSocket)),
+                PathKind::Post { .. } => PathSites::Nowhere,
+                PathKind::Stream { form, .. } => {
+                    let mut site =
+                        |framing| site(SiteWire::Stream(stream::Options { form, framing }));
+                    let chunked = site(stream::Framing::Chunked);
+                    PathSites::Stream { chunked, close: site(stream::Framing::Close) }
+                }
+            });
             served.push(HttpPath {
                 path: path.path.as_str().into(),
-                kind,
+                kind: path.kind.clone(),
                 service: Arc::clone(&path.service),
             });
         }
@@ -118,7 +121,7 @@ impl Plan {
             metrics,
         );
         let site = site.trusting(Arc::clone(&self.trust)).traced(&options.tracing);
-        TaskWire::Http { site: CurrentSite::new(site), websockets, cells: Vec::new() }
+        TaskWire::Http { site: CurrentSite::new(site), sites, cells: Vec::new() }
     }
 
     fn task(
@@ -159,10 +162,10 @@ impl Plan {
             let Target::Task(task) = *target else { continue };
             let task = &mut self.tasks[task];
             match (&mut task.wire, &one.kind) {
-                (TaskWire::Http { websockets, cells, .. }, ListenerKind::Http { paths }) => {
-                    for (path, websocket) in paths.iter().zip(websockets) {
-                        cells.push(match websocket {
-                            Some(site) => usize::from(self.sites[usize::from(*site)].cells),
+                (TaskWire::Http { sites, cells, .. }, ListenerKind::Http { paths }) => {
+                    for (path, sites) in paths.iter().zip(sites) {
+                        cells.push(match sites.any() {
+                            Some(site) => usize::from(self.sites[usize::from(site)].cells),
                             None => {
                                 let labels = labels(&one.name, path.service.route());
                                 find_or_push(&mut self.labels, labels)

@@ -6,6 +6,7 @@
 
 pub mod length;
 pub mod lines;
+pub mod stream;
 mod utf8;
 pub mod websocket;
 

@@ -160,6 +160,7 @@ impl PipeEngine {
             permit,
             record,
             early,
+            request: None,
             request_id,
             accepted: now,
             tls: None,

@@ -150,6 +150,7 @@ impl World {
             permit: permit.unwrap(),
             record: ConnectionRecord::open(&self.metrics, 0),
             early: Vec::new(),
+            request: None,
             request_id: RequestId::Message { conn: id, seq: 0 },
             accepted: self.now,
             tls: None,

@@ -172,6 +172,8 @@ fn message(about: &About, carrier: Carrier, bytes: usize, list: &mut Vec<KeyValu
         Carrier::Length => "length",
         Carrier::WebSocket => "websocket",
         Carrier::Http => "http",
+        Carrier::Sse => "sse",
+        Carrier::HttpStream => "http_stream",
     };
     list.extend([
         KeyValue::new(name::MESSAGING_SYSTEM, "weir"),

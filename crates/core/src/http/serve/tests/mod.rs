@@ -5,6 +5,7 @@ mod refusals;
 mod served;
 mod sockets;
 mod stopping;
+mod streams;
 mod upgrades;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -24,6 +25,7 @@ use crate::limits::{Limits, Timeouts};
 use crate::service::{
     Actions, Answer, Message, MessageKind, Opening, Response, Service, Session, Ticket,
 };
+use crate::wire::stream::Form;
 
 /// Does what the message says.
 struct Obedient;
@@ -93,15 +95,15 @@ impl HttpTraffic for Tally {
         self.bytes_sent.fetch_add(n, Relaxed);
     }
     fn message_received(&self, path: usize) {
-        assert_eq!(path, 1);
+        assert!([1, 4].contains(&path), "only a POST is a message here");
         self.received.fetch_add(1, Relaxed);
     }
     fn message_sent(&self, path: usize) {
-        assert_eq!(path, 1);
+        assert!([1, 4].contains(&path), "only a POST is a message here");
         self.sent.fetch_add(1, Relaxed);
     }
     fn message_answered(&self, path: usize, _: Duration) {
-        assert_eq!(path, 1);
+        assert!([1, 4].contains(&path), "only a POST is a message here");
         self.answered.fetch_add(1, Relaxed);
     }
 }
@@ -119,9 +121,9 @@ fn connect() -> Client {
     connect_through(256 * 1024)
 }
 
-/// `/ws` and `/post`, with small limits.
+/// Paths of every kind, with small limits.
 fn site(registry: &Registry) -> HttpSite {
-    let origins = Origins::same_host();
+    let origins = Origins::new(["same-host", "https://app.example.com"]);
     let path = |path: &str, kind| HttpPath { path: path.into(), kind, service: Arc::new(Obedient) };
     let limits = Limits {
         message_bytes_max: 1000,
@@ -131,7 +133,13 @@ fn site(registry: &Registry) -> HttpSite {
     };
     HttpSite::new(
         "web".to_owned(),
-        vec![path("/ws", PathKind::WebSocket { origins }), path("/post", PathKind::Post)],
+        vec![
+            path("/ws", PathKind::WebSocket { origins: origins.clone() }),
+            path("/post", PathKind::Post { origins: Origins::default() }),
+            path("/events", PathKind::Stream { form: Form::Sse, origins: origins.clone() }),
+            path("/stream", PathKind::Stream { form: Form::HttpStream, origins: origins.clone() }),
+            path("/emulation", PathKind::Post { origins }),
+        ],
         limits,
         Timeouts::default(),
         &HttpMetrics::register(registry).unwrap(),
