@@ -11,6 +11,7 @@
 
 pub mod broker;
 mod client;
+mod emulation;
 pub mod hub;
 pub mod metrics;
 pub mod namespace;

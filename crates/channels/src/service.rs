@@ -1,5 +1,5 @@
 //! The client protocol as a service: a session for each connection, whose encoding is chosen by its
-//! carrier and its handshake (protocol, sections 1.2 and 3).
+//! carrier and its handshake (protocol, sections 1.2 and 3). A POST is the other half of a stream.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
 use weir_core::service::{Carrier, Opening, Service, Session};
 
 use crate::client::{Client, Opened};
+use crate::emulation::Emulation;
 use crate::protocol::{Encoding, Form};
 use crate::shared::Shared;
 
@@ -41,8 +42,10 @@ impl Service for Channels {
     }
 
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
-        let Some(wire) = opening.wire else { unreachable!("a POST has no route of this kind") };
         let encoding = encoding(opening);
+        let Some(wire) = opening.wire else {
+            return Box::new(Emulation::new(Arc::clone(&self.shared), encoding));
+        };
         Box::new(Client::new(Opened {
             shared: Arc::clone(&self.shared),
             wire,
@@ -60,8 +63,8 @@ impl Service for Channels {
 fn encoding(opening: &Opening<'_>) -> Encoding {
     let binary = match opening.carrier {
         Carrier::Length => true,
-        Carrier::Lines | Carrier::Http | Carrier::Sse => false,
-        Carrier::HttpStream => brings_bytes(opening),
+        Carrier::Lines | Carrier::Sse => false,
+        Carrier::HttpStream | Carrier::Http => brings_bytes(opening),
         Carrier::WebSocket => agreed_on_protobuf(opening) || asked_for_protobuf(opening),
     };
     if binary { Encoding::Protobuf } else { Encoding::Json }
@@ -77,7 +80,7 @@ fn agreed_on_protobuf(opening: &Opening<'_>) -> bool {
     agreed == Some(&SUBPROTOCOLS[0])
 }
 
-/// Whether the request of an HTTP stream says that its body is bytes (protocol, section 1.13).
+/// Whether the request of a stream, or beside one, says that its body is bytes (protocol, section 1.13).
 fn brings_bytes(opening: &Opening<'_>) -> bool {
     let content_type = opening.headers.and_then(|headers| headers.get(CONTENT_TYPE));
     content_type.is_some_and(|value| {

@@ -1,6 +1,7 @@
 //! What all sessions and workers of the process share: the broker, the rules as they are now, and the
 //! ways to the workers.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use tokio::sync::mpsc;
+use weir_core::context::ConnId;
 use weir_core::local::{Local, Locals, Wake};
 
 use crate::broker::Broker;
-use crate::hub::Hub;
 use crate::hub::orders::{Order, Orders};
+use crate::hub::{Hub, Uid};
 use crate::metrics::{ChannelMetrics, Counts};
 use crate::namespace::{Namespace, Namespaces};
 use crate::tokens::Tokens;
@@ -83,6 +85,8 @@ pub struct Shared {
     pub(crate) metrics: ChannelMetrics,
     /// What only this process knows: client ids are made of it.
     pub(crate) secret: u64,
+    /// What session keys are made of. Client ids, which others see, are made of something else.
+    sessions: RandomState,
     workers: Mutex<Vec<(Orders, Wake)>>,
 }
 
@@ -95,7 +99,8 @@ impl Shared {
         secret: u64,
     ) -> Arc<Self> {
         let policy = ArcSwap::from_pointee(policy);
-        Arc::new(Self { broker, policy, metrics, secret, workers: Mutex::default() })
+        let sessions = RandomState::new();
+        Arc::new(Self { broker, policy, metrics, secret, sessions, workers: Mutex::default() })
     }
 
     /// Lets these rules hold from now on. Open subscriptions keep what they were given.
@@ -106,6 +111,24 @@ impl Shared {
     /// The broker.
     pub fn broker(&self) -> &Arc<dyn Broker> {
         &self.broker
+    }
+
+    /// What a client shows to have commands of its own handled in the session of this connection.
+    /// Nobody else is told it.
+    pub(crate) fn session_key(&self, conn: ConnId) -> String {
+        format!("{:016x}{:016x}", conn.raw(), self.sessions.hash_one(conn.raw()))
+    }
+
+    /// The client whose session has this key.
+    pub(crate) fn client_of(&self, session_key: &str) -> Option<Uid> {
+        let conn = u64::from_str_radix(session_key.get(..16)?, 16).ok()?;
+        let conn = ConnId::from_raw(conn);
+        (self.session_key(conn) == session_key).then(|| Uid::new(conn, self.secret))
+    }
+
+    /// What this process calls itself to clients; another after a restart.
+    pub(crate) fn node(&self) -> String {
+        format!("{:016x}", self.sessions.hash_one("node"))
     }
 
     /// Gives every worker an order, and waits where one has very many. Workers that have ended are

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use weir_auth::Moment;
+use weir_core::service::Carrier;
 
 use super::wanted::{Joined, Wanted};
 use super::{Client, State, Turn};
@@ -187,6 +188,13 @@ impl Client {
         let now = turn.now;
         let subs = joined.iter().map(|one| ((&*one.channel).into(), one.result(now)));
         let ping = policy.options.ping_interval.map_or(0, |interval| interval.as_secs() as u32);
+        // Only where commands cannot come the way that replies go.
+        let (session, node) = match self.carrier {
+            Carrier::Sse | Carrier::HttpStream => {
+                (self.shared.session_key(self.conn), self.shared.node())
+            }
+            Carrier::Lines | Carrier::Length | Carrier::WebSocket | Carrier::Http => <_>::default(),
+        };
         let result = ConnectResult {
             client: client.into(),
             version: VERSION.into(),
@@ -196,6 +204,8 @@ impl Client {
             subs: Map(subs.collect()),
             ping,
             pong: ping > 0,
+            session: session.into(),
+            node: node.into(),
             ..ConnectResult::default()
         };
         self.reply(&Reply { id, body: Body::Connect(result) }, turn);

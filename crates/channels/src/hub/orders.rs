@@ -51,6 +51,8 @@ pub enum ForClient {
         /// What others see of it from now on.
         info: Option<Arc<[u8]>>,
     },
+    /// Handles a frame of commands, which came beside its connection.
+    Commands(Arc<[u8]>),
 }
 
 /// A subscription that a backend makes.

@@ -2,6 +2,7 @@
 //! order, with time moved by hand.
 
 mod connection;
+mod emulation;
 mod fanout;
 mod subscriptions;
 mod support;

@@ -23,7 +23,8 @@ pub(crate) struct World {
     pub(crate) shared: Arc<Shared>,
     pub(crate) now: Instant,
     pub(crate) registry: Registry,
-    _runtime: Runtime,
+    pub(crate) runtime: Runtime,
+    pub(crate) service: Arc<Channels>,
 }
 
 /// A history of `size` publications.
@@ -61,6 +62,19 @@ impl World {
         limits: ConnectionLimits,
         workers: usize,
     ) -> Self {
+        let (text, empty) = (true, EmptyLines::Deliver);
+        let lines = Options { text, empty, unfinished: UnfinishedLine::Drop };
+        Self::over(SiteWire::Lines(lines), broker, options, limits, workers)
+    }
+
+    /// Over this wire.
+    pub(crate) fn over(
+        wire: SiteWire,
+        broker: Arc<dyn Broker>,
+        options: ChannelOptions,
+        limits: ConnectionLimits,
+        workers: usize,
+    ) -> Self {
         let rules = ChannelRules {
             without_namespace: options,
             allow_anonymous_connect_without_token: true,
@@ -71,14 +85,13 @@ impl World {
         let namespaces = Namespaces::new(rules).expect("good rules");
         let policy = Policy::new(namespaces, None, ClientOptions::default(), &metrics);
         let shared = Shared::new(broker, policy, metrics, 7);
-        let wire =
-            Options { text: true, empty: EmptyLines::Deliver, unfinished: UnfinishedLine::Drop };
+        let service = Arc::new(Channels::new("channels".to_owned(), Arc::clone(&shared)));
         let site = Site {
             listener: "lines".into(),
             index: 0,
             cells: 0,
-            wire: SiteWire::Lines(wire),
-            service: Arc::new(Channels::new("channels".to_owned(), Arc::clone(&shared))),
+            wire,
+            service: Arc::clone(&service) as Arc<dyn weir_core::service::Service>,
             limits,
             timeouts: Timeouts { idle: None, ping_interval: None, ..Timeouts::default() },
             heartbeat: None,
@@ -95,14 +108,19 @@ impl World {
         };
         let engine = PipeEngine::new(vec![site], workers, admission, runtime.handle(), now)
             .with_locals(&Hubs(Arc::clone(&shared)));
-        Self { engine, shared, now, registry, _runtime: runtime }
+        Self { engine, shared, now, registry, runtime, service }
     }
 
     /// A connection that has said nothing.
     pub(crate) fn connection(&mut self, capacity: usize) -> Client {
+        self.stream(capacity, "")
+    }
+
+    /// A connection whose request brought this message.
+    pub(crate) fn stream(&mut self, capacity: usize, message: &str) -> Client {
         let (socket, peer) = pipe(capacity);
-        let address = ([127, 0, 0, 1], 9).into();
-        let conn = self.engine.connect(Socket::Plain(socket), 0, address, Vec::new(), self.now);
+        let (socket, address) = (Socket::Plain(socket), ([127, 0, 0, 1], 9).into());
+        let conn = self.engine.connect(socket, 0, address, message.into(), self.now);
         conn.expect("it is admitted");
         self.settle();
         Client { peer, unread: Vec::new(), last: 0 }

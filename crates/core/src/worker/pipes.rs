@@ -22,8 +22,10 @@ use crate::ends::{Ended, Ends};
 use crate::local::{Locals, Wake};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::PipePoll;
+use crate::service::MessageKind;
 use crate::site::Site;
 use crate::transport::{PipeSocket, Socket};
+use crate::wire::stream::Request;
 
 /// Mail of each kind that waits for a worker.
 const MAIL_MAX: usize = 1024;
@@ -128,7 +130,8 @@ impl PipeEngine {
     }
 
     /// What the accept loop does: admission, then the worker with the least load. The handshakes of
-    /// `socket` are over; `early` came right behind them.
+    /// `socket` are over; `early` came right behind them; on a stream it is the text
+    /// of its request.
     ///
     /// # Errors
     ///
@@ -152,6 +155,8 @@ impl PipeEngine {
         let record = ConnectionRecord::open(&self.metrics, site);
         let id = self.ids.next();
         let request_id = RequestId::Message { conn: id, seq: 0 };
+        let bytes = u32::try_from(early.len()).unwrap_or(u32::MAX);
+        let request = (bytes > 0).then_some(Request { bytes, kind: MessageKind::Text });
         let new = NewConnection {
             socket,
             site,
@@ -159,8 +164,8 @@ impl PipeEngine {
             peer,
             permit,
             record,
+            request,
             early,
-            request: None,
             request_id,
             accepted: now,
             tls: None,
