@@ -54,7 +54,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("weir-channels", &["weir-core", "weir-auth"]),
     ("weir-pipeline", &["weir-core", "weir-upstream"]),
     ("weir-ops", &[]),
-    ("weir", &["weir-core", "weir-upstream", "weir-auth", "weir-pipeline", "weir-ops"]),
+    (
+        "weir",
+        &["weir-core", "weir-upstream", "weir-auth", "weir-channels", "weir-pipeline", "weir-ops"],
+    ),
     ("weir-load", &[]),
     ("weir-sim", &["weir-core", "weir-upstream", "weir-pipeline"]),
     ("weir-tests", &[]),

@@ -19,6 +19,15 @@ name = "signer"
 [[auth.api_keys]]
 name = "meter"
 # auth.api_keys.meter
+[channels.without_namespace]
+[channels.token.jwks]
+[channels.subscription_token.jwks]
+[[channels.token.keys]]
+name = "signer"
+# channels.token.keys.signer
+[[channels.subscription_token.keys]]
+name = "signer"
+# channels.subscription_token.keys.signer
 [[routes]]
 name = "answer"
 kind = "echo"
@@ -34,10 +43,16 @@ name = "spare"
 "#;
 
 /// Keys that the tables have from the beginning.
-const REQUIRED: [(&str, &str, &str); 5] = [
+const REQUIRED: [(&str, &str, &str); 11] = [
     ("auth.keys.signer", "algorithm", "\"hmac\""),
     ("auth.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("auth.api_keys.meter", "key", "\"a-key-of-sixteen-and-more\""),
+    ("channels.without_namespace", "history_size", "10"),
+    ("channels.without_namespace", "history_ttl", "\"1m\""),
+    ("channels.token.keys.signer", "algorithm", "\"hmac\""),
+    ("channels.token.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
+    ("channels.subscription_token.keys.signer", "algorithm", "\"hmac\""),
+    ("channels.subscription_token.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("routes.answer", "auth", "\"api_key\""),
     ("upstreams.spare", "targets", "[\"http://127.0.0.1:9\"]"),
 ];
@@ -119,16 +134,79 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("upstreams.spare", "breaker_failures", "9"),
     ("upstreams.spare", "breaker_open", "\"9s\""),
     ("upstreams.spare", "ca_file", "CA"),
+    ("channels", "channels_per_connection_max", "64"),
+    ("channels", "channel_bytes_max", "\"64B\""),
+    ("channels", "allow_anonymous_connect_without_token", "true"),
+    ("channels", "insecure", "true"),
+    ("channels.without_namespace", "history_size", "20"),
+    ("channels.without_namespace", "history_ttl", "\"2m\""),
+    ("channels.without_namespace", "history_meta_ttl", "\"1h\""),
+    ("channels.without_namespace", "force_positioning", "true"),
+    ("channels.without_namespace", "allow_positioning", "true"),
+    ("channels.without_namespace", "force_recovery", "true"),
+    ("channels.without_namespace", "allow_recovery", "true"),
+    ("channels.without_namespace", "presence", "true"),
+    ("channels.without_namespace", "join_leave", "true"),
+    ("channels.without_namespace", "force_push_join_leave", "true"),
+    ("channels.without_namespace", "allow_subscribe_for_client", "true"),
+    ("channels.without_namespace", "allow_subscribe_for_anonymous", "true"),
+    ("channels.without_namespace", "allow_publish_for_client", "true"),
+    ("channels.without_namespace", "allow_publish_for_subscriber", "true"),
+    ("channels.without_namespace", "allow_publish_for_anonymous", "true"),
+    ("channels.without_namespace", "allow_presence_for_client", "true"),
+    ("channels.without_namespace", "allow_presence_for_subscriber", "true"),
+    ("channels.without_namespace", "allow_presence_for_anonymous", "true"),
+    ("channels.without_namespace", "allow_history_for_client", "true"),
+    ("channels.without_namespace", "allow_history_for_subscriber", "true"),
+    ("channels.without_namespace", "allow_history_for_anonymous", "true"),
+    ("channels.without_namespace", "allow_user_limited_channels", "true"),
+    ("channels.without_namespace", "channel_regex", "\"^[a-z]+$\""),
+    ("channels.without_namespace", "publication_data_format", "\"json\""),
+    ("channels.token", "audience", "[\"weir\"]"),
+    ("channels.token", "issuer", "\"https://id.example\""),
+    ("channels.token", "leeway", "\"10s\""),
+    ("channels.token", "expiry_required", "true"),
+    ("channels.token", "user_id_claim", "\"device\""),
+    ("channels.token", "short_secrets", "true"),
+    ("channels.token.jwks", "url", "\"http://127.0.0.1:9/other\""),
+    ("channels.token.jwks", "refresh_interval", "\"20m\""),
+    ("channels.token.jwks", "refresh_interval_min", "\"20s\""),
+    ("channels.token.jwks", "age_max", "\"12h\""),
+    ("channels.token.jwks", "keys_max", "32"),
+    ("channels.token.jwks", "response_bytes_max", "\"128KiB\""),
+    ("channels.token.jwks", "request_timeout", "\"4s\""),
+    ("channels.token.jwks", "ca_file", "CA"),
+    ("channels.token.keys.signer", "key", "\"another-secret-of-more-than-32-bytes\""),
+    ("channels.subscription_token", "audience", "[\"weir\"]"),
+    ("channels.subscription_token", "issuer", "\"https://id.example\""),
+    ("channels.subscription_token", "leeway", "\"10s\""),
+    ("channels.subscription_token", "expiry_required", "true"),
+    ("channels.subscription_token", "user_id_claim", "\"device\""),
+    ("channels.subscription_token", "short_secrets", "true"),
+    ("channels.subscription_token.jwks", "url", "\"http://127.0.0.1:9/other\""),
+    ("channels.subscription_token.jwks", "refresh_interval", "\"20m\""),
+    ("channels.subscription_token.jwks", "refresh_interval_min", "\"20s\""),
+    ("channels.subscription_token.jwks", "age_max", "\"12h\""),
+    ("channels.subscription_token.jwks", "keys_max", "32"),
+    ("channels.subscription_token.jwks", "response_bytes_max", "\"128KiB\""),
+    ("channels.subscription_token.jwks", "request_timeout", "\"4s\""),
+    ("channels.subscription_token.jwks", "ca_file", "CA"),
+    ("channels.subscription_token.keys.signer", "key", "\"another-secret-of-more-than-32-bytes\""),
 ];
 
 /// Keys by which a table is known, or that change only together with another.
-const IDENTITY: [(&str, &str); 6] = [
+const IDENTITY: [(&str, &str); 11] = [
     ("routes", "name"),
     ("routes", "kind"),
     ("upstreams", "name"),
     ("auth.keys", "name"),
     ("auth.keys", "algorithm"),
     ("auth.api_keys", "name"),
+    ("channels.namespaces", "name"),
+    ("channels.token.keys", "name"),
+    ("channels.token.keys", "algorithm"),
+    ("channels.subscription_token.keys", "name"),
+    ("channels.subscription_token.keys", "algorithm"),
 ];
 
 /// `text` with a key of a table set to this value, and to no other.
@@ -146,7 +224,14 @@ fn set(text: &str, table: &str, key: &str, value: &str) -> String {
 
 /// The list that a table of [`CHANGES`] belongs to, and its name there; or the table itself.
 fn list_of(table: &str) -> (&str, Option<&str>) {
-    let lists = ["routes", "upstreams", "auth.keys", "auth.api_keys"];
+    let lists = [
+        "routes",
+        "upstreams",
+        "auth.keys",
+        "auth.api_keys",
+        "channels.token.keys",
+        "channels.subscription_token.keys",
+    ];
     lists
         .into_iter()
         .find_map(|list| Some((list, Some(table.strip_prefix(list)?.strip_prefix('.')?))))

@@ -21,6 +21,7 @@ use weir_pipeline::route::RouteParts;
 use weir_pipeline::upstream::{Plans, StageMetrics as RouteStages};
 use weir_upstream::UpstreamMetrics;
 
+use crate::config::auth::KEY_SET;
 use crate::config::{Config, environment};
 use crate::console::{Connections, Filter};
 use crate::engine::{self, UpstreamMaker, Upstreams};
@@ -88,7 +89,7 @@ impl App {
         let parts = RouteParts { upstreams: &upstreams, stages: &stages, plans: &plans };
         let routes = engine::routes(&config, &parts)?;
         let guards = GuardMaker::new(&registry, &lifeline, &maker).context("metrics")?;
-        let key_set = guards.key_set(&config.auth, None, &maker)?;
+        let key_set = guards.key_set(KEY_SET, &config.auth.jwks, None, &maker)?;
         let guarded = guards.guard(&config, key_set.as_deref(), routes.services());
         let seed = seed();
         let tracing = telemetry.tracing(&config.traces.settings, seed);

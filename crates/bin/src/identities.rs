@@ -14,7 +14,7 @@ use weir_core::lifeline::Lifeline;
 use weir_upstream::{Upstream, UpstreamOptions};
 
 use crate::config::Config;
-use crate::config::auth::{Auth, Expired, JwksKeys, JwksUrl, KEY_SET};
+use crate::config::auth::{Auth, Expired, JwksKeys, JwksUrl};
 use crate::engine::{Routes, UpstreamMaker};
 
 /// How long a fetch of a key set may still run when nobody needs it any more.
@@ -36,6 +36,13 @@ pub struct KeySet {
     _task: DropGuard,
 }
 
+impl KeySet {
+    /// The keys themselves.
+    pub fn keys(&self) -> Arc<RemoteKeys> {
+        Arc::clone(&self.keys)
+    }
+}
+
 impl GuardMaker {
     /// Makes guards that count in this registry.
     ///
@@ -53,25 +60,27 @@ impl GuardMaker {
         Ok(Self { metrics, refusals, lifeline: lifeline.clone() })
     }
 
-    /// The key set of a configuration; that of `before` when it is the same.
+    /// The key set of this name, which is its section in the configuration; `before` when it is the
+    /// same.
     ///
     /// # Errors
     /// A certificate file that cannot be read.
     pub fn key_set(
         &self,
-        auth: &Auth,
+        name: &str,
+        jwks: &JwksKeys,
         before: Option<Arc<KeySet>>,
         maker: &UpstreamMaker,
     ) -> anyhow::Result<Option<Arc<KeySet>>> {
-        let Some(url) = &auth.jwks.url else { return Ok(None) };
-        let (options, limits) = (upstream_options(&auth.jwks, url), limits(&auth.jwks));
+        let Some(url) = &jwks.url else { return Ok(None) };
+        let (options, limits) = (upstream_options(name, jwks, url), limits(jwks));
         let same = |set: &KeySet| (&set.options, &set.limits, &set.url) == (&options, &limits, url);
         if let Some(before) = before.filter(|set| same(set)) {
             return Ok(Some(before));
         }
         let upstream = Upstream::new(options.clone(), &maker.metrics, &maker.tasks, &maker.service);
-        let upstream = upstream.context("auth.jwks")?;
-        let metrics = self.metrics.jwks(KEY_SET);
+        let upstream = upstream.with_context(|| name.to_owned())?;
+        let metrics = self.metrics.jwks(name);
         let keys = RemoteKeys::new(upstream, url.path.clone(), limits.clone(), metrics);
         // Until the drain: what is known by then is enough for the rest.
         let stop: CancellationToken = self.lifeline.drain.child_token();
@@ -139,9 +148,9 @@ fn limits(keys: &JwksKeys) -> KeySetLimits {
 
 /// One connection is enough: there is one refresh at a time. Its own rate is bounded, so a breaker
 /// would only hide that the source is back.
-fn upstream_options(keys: &JwksKeys, url: &JwksUrl) -> UpstreamOptions {
+fn upstream_options(name: &str, keys: &JwksKeys, url: &JwksUrl) -> UpstreamOptions {
     UpstreamOptions {
-        name: KEY_SET.to_owned(),
+        name: name.to_owned(),
         targets: vec![url.target.to_string()],
         connections_per_target_max: 1,
         connections_max: 1,

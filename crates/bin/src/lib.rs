@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod args;
+pub mod client_tokens;
 pub mod config;
 pub mod console;
 pub mod engine;

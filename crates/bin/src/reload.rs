@@ -21,6 +21,7 @@ use weir_ops::{Reload, Reloaded};
 use weir_pipeline::route::RouteParts;
 use weir_pipeline::upstream::{Plans, StageMetrics};
 
+use crate::config::auth::KEY_SET;
 use crate::config::changes::Changes;
 use crate::config::{Config, Surroundings};
 use crate::engine::{self, UpstreamMaker, Upstreams};
@@ -139,7 +140,7 @@ impl Reloader {
         let parts = RouteParts { upstreams: &upstreams, stages: &self.stages, plans: &self.plans };
         let routes = engine::routes(&new, &parts)?;
         let before = self.key_set.lock().clone();
-        let key_set = self.guards.key_set(&new.auth, before, &self.maker)?;
+        let key_set = self.guards.key_set(KEY_SET, &new.auth.jwks, before, &self.maker)?;
         let guarded = self.guards.guard(&new, key_set.as_deref(), routes.services());
         // The seed is for ids, and these go on from the one of the start.
         let options = engine::options(&new, &guarded, 0, &self.tracing)?;

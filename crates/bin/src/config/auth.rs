@@ -39,7 +39,7 @@ section! {
 }
 
 section! {
-    /// A set of public keys that somebody else publishes, for tokens. Keys of [[auth.keys]] are used
+    /// A set of public keys that somebody else publishes, for tokens. Keys that are listed are used
     /// beside it.
     pub struct JwksKeys {
         /// Where it is: "https://id.example.com/.well-known/jwks.json".
@@ -326,7 +326,7 @@ impl Auth {
         let count = token_tables.len() + api_tables.len();
         let mut shown = keys.show();
         shown.insert("jwks".to_owned(), jwks.show().into());
-        let (token_keys, token_shown) = read_all(token_tables, token_key);
+        let (token_keys, token_shown) = read_all(token_tables, |keys| token_key(keys, false));
         let (api_keys, api_shown) = read_all(api_tables, api_key);
         shown.insert("keys".to_owned(), token_shown);
         shown.insert("api_keys".to_owned(), api_shown);
@@ -359,7 +359,7 @@ impl fmt::Debug for Auth {
 }
 
 /// Reads each table; keeps what is good of them, and what `/config` shows.
-fn read_all<S: Section, T>(
+pub(super) fn read_all<S: Section, T>(
     tables: Vec<Table<'_>>,
     load: impl Fn(&S) -> Result<T, String>,
 ) -> (Vec<T>, Json) {
@@ -378,10 +378,12 @@ fn read_all<S: Section, T>(
     (loaded, shown.into())
 }
 
-fn token_key(keys: &TokenKeyKeys) -> Result<Arc<Key>, String> {
+/// Loads a key for tokens, of which a shared secret may be short only where that is said.
+pub(super) fn token_key(keys: &TokenKeyKeys, short_secrets: bool) -> Result<Arc<Key>, String> {
     let key = keys.key.load()?;
     let pem = |kind| Key::from_pem(&keys.name, kind, key.as_bytes());
     let key = match keys.algorithm {
+        KeyAlgorithm::Hmac if short_secrets => Ok(Key::from_any_secret(&keys.name, key.as_bytes())),
         KeyAlgorithm::Hmac => Key::from_secret(&keys.name, key.as_bytes()),
         KeyAlgorithm::Rsa => pem(PemKind::Rsa),
         KeyAlgorithm::Ecdsa => pem(PemKind::Ecdsa),

@@ -3,7 +3,9 @@
 
 pub mod auth;
 pub mod changes;
+pub mod channels;
 mod checks;
+pub mod client_tokens;
 mod document;
 pub mod environment;
 mod faults;
@@ -31,6 +33,8 @@ use weir_core::limits::{Limits, Timeouts};
 use weir_core::tls::HandshakeLimits;
 
 use self::auth::{Auth, AuthKeys, JwksKeys};
+use self::channels::{ChannelOptionsKeys, Channels, ChannelsKeys};
+use self::client_tokens::ClientTokenKeys;
 pub use self::faults::Faults;
 use self::faults::Places;
 use self::listener::Listener;
@@ -79,6 +83,12 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<Shutdown>("shutdown"),
     SectionInfo::of::<AuthKeys>("auth"),
     SectionInfo::of::<JwksKeys>("auth.jwks"),
+    SectionInfo::of::<ChannelsKeys>("channels"),
+    SectionInfo::of::<ChannelOptionsKeys>("channels.without_namespace"),
+    SectionInfo::of::<ClientTokenKeys>("channels.token"),
+    SectionInfo::of::<JwksKeys>("channels.token.jwks"),
+    SectionInfo::of::<ClientTokenKeys>("channels.subscription_token"),
+    SectionInfo::of::<JwksKeys>("channels.subscription_token.jwks"),
 ];
 
 /// The lists of tables.
@@ -125,6 +135,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// Identities.
     pub auth: Auth,
+    /// Channels.
+    pub channels: Channels,
     /// What works and is probably not meant, a line each.
     pub warnings: Vec<String>,
     /// All of it as `/config` shows it: in effect, with secrets redacted.

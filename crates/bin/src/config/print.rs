@@ -3,6 +3,7 @@
 
 use super::auth::{ApiKeyKeys, TokenKeyKeys};
 use super::changes::needs_restart;
+use super::channels::NamespaceKeys;
 use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PagesKeys, PathKeys, PostKeys, Wire};
 use super::route::{EchoKeys, RouteKeys, UpstreamRouteKeys};
 use super::section::{Key, Section};
@@ -21,7 +22,7 @@ const HEAD: &str = "\
 ";
 
 const LISTS_HEAD: &str = "\
-# ---- Every key of listeners, paths, routes, upstreams and keys; \"required\" ones have no default. ----
+# ---- Every key of listeners, paths, routes, upstreams, keys and namespaces; \"required\" ones have no default. ----
 ";
 
 const BUILT_IN_HEAD: &str = "\
@@ -55,6 +56,9 @@ pub fn default_config() -> String {
     reference::<Upstream>(&mut text, "[[upstreams]]");
     reference::<TokenKeyKeys>(&mut text, "[[auth.keys]]");
     reference::<ApiKeyKeys>(&mut text, "[[auth.api_keys]]");
+    reference::<NamespaceKeys>(&mut text, "[[channels.namespaces]]");
+    reference::<TokenKeyKeys>(&mut text, "[[channels.token.keys]]");
+    reference::<TokenKeyKeys>(&mut text, "[[channels.subscription_token.keys]]");
     text.push('\n');
     text.push_str(BUILT_IN_HEAD);
     text.push_str(BUILT_IN);

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::auth::Auth;
 use super::changes::Written;
+use super::channels::Channels;
 use super::document::Document;
 use super::environment::Overrides;
 use super::faults::{Faults, Places};
@@ -44,6 +45,7 @@ pub(super) struct Reading {
     route_names: BTreeSet<Name>,
     upstream_names: BTreeSet<Name>,
     auth: Auth,
+    channels: Channels,
     written: Written,
     /// Those of OpenTelemetry.
     variables: Vec<(String, String)>,
@@ -107,6 +109,7 @@ impl Reading {
             traces: once(&mut root, "traces"),
             shutdown: once(&mut root, "shutdown"),
             auth: Auth::read(&mut root),
+            channels: Channels::read(&mut root),
             route_names: checks::names(&routes),
             upstream_names: checks::names(&upstreams),
             listeners: listeners.into_iter().map(Listener::read).collect(),
@@ -151,9 +154,11 @@ impl Reading {
             "traces": self.traces.show_with(&traces),
             "shutdown": self.shutdown.show(),
             "auth": self.auth.shown.clone(),
+            "channels": self.channels.shown.clone(),
         });
         let mut warnings =
             checks::warnings(&listeners, &routes, &upstreams, &self.ops, &self.shutdown);
+        warnings.extend(self.channels.warnings());
         warnings.extend(unusable);
         Some(Config {
             source: name.to_owned(),
@@ -176,6 +181,7 @@ impl Reading {
             traces,
             shutdown: self.shutdown,
             auth: self.auth,
+            channels: self.channels,
             shown,
             written: self.written,
         })

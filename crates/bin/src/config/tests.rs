@@ -1,5 +1,7 @@
 //! What a user is promised of the configuration, as texts in and lines out.
 
+mod channels;
+
 use std::time::Duration;
 
 use super::print::default_config;

@@ -1,0 +1,142 @@
+//! What a user is promised of `[channels]`.
+
+use weir_channels::broker::StreamOptions;
+use weir_channels::namespace::{DataFormat, Namespaces, Permission};
+
+use super::*;
+
+#[test]
+fn channels_have_the_options_that_users_of_the_protocol_know() {
+    let config = load(&with(
+        r#"
+[channels]
+allow_anonymous_connect_without_token = true
+[channels.without_namespace]
+presence = true
+[[channels.namespaces]]
+name = "chat"
+history_size = 10
+history_ttl = "5m"
+force_recovery = true
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+channel_regex = "^[a-z]+$"
+publication_data_format = "json"
+"#,
+    ));
+    let rules = &config.channels.rules;
+    assert!(rules.without_namespace.presence && rules.allow_anonymous_connect_without_token);
+    let (name, chat) = &rules.namespaces[0];
+    let history = StreamOptions {
+        size: 10,
+        ttl: Duration::from_secs(300),
+        meta_ttl: Duration::from_secs(30 * 24 * 3600),
+    };
+    assert_eq!((&**name, chat.history), ("chat", Some(history)));
+    assert!(chat.force_recovery && chat.subscribe_for_client && !chat.presence);
+    assert_eq!(chat.publish, Permission { subscriber: true, ..Permission::default() });
+    assert_eq!(chat.publication_data_format, DataFormat::Json);
+    let namespaces = Namespaces::new(rules.clone()).expect("checked when it was read");
+    assert!(namespaces.resolve("chat:room").is_ok());
+    assert!(namespaces.resolve("chat:room7").is_err());
+}
+
+#[test]
+fn what_is_wrong_with_channels_is_told_at_its_key() {
+    check_faults(
+        &with(
+            r#"[channels.without_namespace]
+history_size = 10
+force_recovery = true
+[[channels.namespaces]]
+name = "chat"
+histroy_ttl = "5m"
+channel_regex = "a(b"
+[[channels.namespaces]]
+name = "chat"
+history_size = 1
+history_ttl = "2h"
+history_meta_ttl = "1h"
+[[channels.namespaces]]
+presence = "yes"
+[channels.token]
+user_id_clam = "sub"
+[[channels.token.keys]]
+name = "main"
+algorithm = "hmac"
+key = "short"
+[channels.subscription_token]
+issuer = "https://id.example"
+"#,
+        ),
+        r#"weir.toml:10: channels.without_namespace.history_size: does nothing without history_ttl
+weir.toml:14: channels.namespaces[0].histroy_ttl: unknown key; did you mean "history_ttl"?
+weir.toml:15: channels.namespaces[0].channel_regex: "a(b" is not a regular expression: unclosed group
+weir.toml:17: channels.namespaces[1].name: "chat" is already the name of channels.namespaces[0]
+weir.toml:20: channels.namespaces[1].history_meta_ttl: history_meta_ttl is shorter than history_ttl
+weir.toml:21: channels.namespaces[2].name: missing; it is a name of 1 to 64 letters, digits, "-", "_" or "."
+weir.toml:22: channels.namespaces[2].presence: "yes" is not true or false
+weir.toml:24: channels.token.user_id_clam: unknown key; did you mean "user_id_claim"?
+weir.toml:28: channels.token.keys[0].key: the value is shorter than 32 bytes
+weir.toml:29: channels.subscription_token: nothing in it holds without [[channels.subscription_token.keys]] or a jwks.url there: subscription tokens are checked as connection tokens are
+"#,
+    );
+}
+
+#[test]
+fn a_recovery_without_a_history_is_a_contradiction() {
+    check_faults(
+        &with("[channels.without_namespace]\nforce_recovery = true\n"),
+        "weir.toml:10: channels.without_namespace.force_recovery: force_recovery needs history_size \
+         and history_ttl\n",
+    );
+}
+
+#[test]
+fn there_are_only_so_many_namespaces() {
+    let tables: String =
+        (0..257).map(|i| format!("[[channels.namespaces]]\nname = \"n{i}\"\n")).collect();
+    let text = with(&tables);
+    let faults = Config::read("weir.toml", &text, &surroundings(&[])).expect_err("too many");
+    assert!(faults.to_string().contains("channels.namespaces: 257 of them, and at most 256"));
+}
+
+#[test]
+fn tokens_of_subscriptions_have_keys_of_their_own_only_where_these_are_given() {
+    let key = |section: &str| {
+        format!(
+            "[[channels.{section}.keys]]\nname = \"main\"\nalgorithm = \"hmac\"\n\
+             key = \"a-secret-of-more-than-32-bytes-in-all\"\n"
+        )
+    };
+    let config = load(&with(&key("token")));
+    assert!(config.channels.token.has_keys());
+    assert!(config.channels.subscription_token.is_none());
+    let config = load(&with(&format!("{}{}", key("token"), key("subscription_token"))));
+    assert!(config.channels.subscription_token.is_some());
+    assert!(!format!("{config:?}").contains("a-secret"));
+}
+
+#[test]
+fn what_is_only_for_development_is_warned_of() {
+    let config =
+        load(&with("[channels]\ninsecure = true\n[channels.token]\nshort_secrets = true\n"));
+    let warned = |of: &str| config.warnings.iter().any(|warning| warning.starts_with(of));
+    assert!(warned("channels.insecure: everybody may do everything"));
+    assert!(warned("channels.token.short_secrets: "));
+}
+
+#[test]
+fn the_environment_reaches_every_section_of_channels() {
+    let config = load_with(
+        &with("[[channels.token.keys]]\nname = \"main\"\nalgorithm = \"hmac\"\nkey = \"secret\"\n"),
+        &[
+            ("WEIR_CHANNELS__INSECURE", "true"),
+            ("WEIR_CHANNELS__WITHOUT_NAMESPACE__PRESENCE", "true"),
+            ("WEIR_CHANNELS__TOKEN__SHORT_SECRETS", "true"),
+        ],
+    );
+    assert!(config.channels.rules.insecure);
+    assert!(config.channels.rules.without_namespace.presence);
+    assert_eq!(config.channels.token.token_keys.len(), 1);
+}
