@@ -3,8 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, encode};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 /// Shortest shared secret, in bytes: what SHA-256 gives (RFC 7518, section 3.2).
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -224,6 +225,16 @@ impl Key {
     /// `examples/token_time.rs`.
     pub(crate) fn cost(&self) -> u32 {
         self.cost
+    }
+
+    /// A token that says this, signed with it and naming it; `None` when it is a public key.
+    pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
+        if self.kind != KeyKind::Hmac {
+            return None;
+        }
+        let secret = self.decoding.try_get_as_bytes().ok()?;
+        let header = Header { kid: self.id.clone(), ..Header::new(Algorithm::HS256) };
+        encode(&header, claims, &EncodingKey::from_secret(secret)).ok()
     }
 
     /// Whether it has signed `message` with `algorithm`, which it allows. `signature` is base64.

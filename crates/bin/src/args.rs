@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
+use crate::config::raw::{Raw, Setting};
 use crate::probe::Url;
 use crate::version;
 
@@ -56,6 +58,61 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
         timeout: Duration,
     },
+    /// Make tokens for clients of channels, and say what becomes of one
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum TokenCommand {
+    /// Sign a token with a shared secret of the configuration, and print it
+    Make(TokenMake),
+    /// Check a token with the keys of the configuration: 0 when it is good, else 1 and why
+    Check {
+        /// The token
+        token: String,
+    },
+}
+
+/// What a token is to say.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct TokenMake {
+    /// Whose it is; without one it is nobody's
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub user: String,
+    /// The channel to subscribe to; without one it is a connection token
+    #[arg(long)]
+    pub channel: Option<String>,
+    /// The only connection that may show it
+    #[arg(long, requires = "channel", value_name = "ID")]
+    pub client: Option<String>,
+    /// How long it is good; "off": for ever
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = ttl)]
+    pub ttl: Ttl,
+    /// What others see of the client, in JSON
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub info: Option<Value>,
+    /// What the client is told, in JSON
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    pub data: Option<Value>,
+    /// The name of the secret that signs it; without one the first
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
+}
+
+/// How long a token is good; `None`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(pub Option<Duration>);
+
+/// A duration as the configuration has it, or "off".
+fn ttl(text: &str) -> Result<Ttl, String> {
+    let duration = Option::<Duration>::read(&Raw::Text(text.to_owned()));
+    duration.map(Ttl).map_err(|_| format!("wanted {}", Option::<Duration>::wanted()))
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
 }
 
 /// Whole seconds, at least one and at most a minute.

@@ -17,4 +17,5 @@ pub mod runtime;
 pub mod shutdown;
 pub mod signals;
 pub mod telemetry;
+pub mod token;
 pub mod version;

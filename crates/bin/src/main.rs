@@ -5,16 +5,17 @@ mod allocator;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::Parser;
 use weir::app::App;
-use weir::args::{Args, Command};
+use weir::args::{Args, Command, TokenCommand};
 use weir::config::{Config, Surroundings, print};
 use weir::probe;
 use weir::signals::Signals;
 use weir::telemetry;
+use weir::token;
 
 /// How long lines of the log are waited for when weir cannot start.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     match args.command() {
         Command::PrintConfig => return write(&print::default_config()),
         Command::Probe { url, timeout } => return told(&url, probe::probe(&url, timeout)),
-        Command::Check | Command::Serve => {}
+        Command::Check | Command::Token(_) | Command::Serve => {}
     }
     let config = match Config::load(args.config.as_deref(), &Surroundings::here()) {
         Ok(config) => config,
@@ -33,6 +34,15 @@ fn main() -> ExitCode {
     match args.command() {
         Command::Check | Command::PrintConfig | Command::Probe { .. } => {
             write(&print::summary(&config))
+        }
+        Command::Token(command) => {
+            let channels = &config.channels;
+            let outcome = match command {
+                TokenCommand::Make(make) => token::make(channels, &make, SystemTime::now())
+                    .map(|token| format!("{token}\n")),
+                TokenCommand::Check { token } => token::check(channels, &token),
+            };
+            outcome.map_or_else(|error| failed(&error), |text| write(&text))
         }
         Command::Serve => match serve(config, args.config) {
             Ok(code) => code,
