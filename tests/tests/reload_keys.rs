@@ -19,7 +19,10 @@ name = "signer"
 [[auth.api_keys]]
 name = "meter"
 # auth.api_keys.meter
+[channels]
 [channels.without_namespace]
+[[channels.namespaces]]
+name = "rooms"
 [channels.token.jwks]
 [channels.subscription_token.jwks]
 [[channels.token.keys]]
@@ -43,10 +46,11 @@ name = "spare"
 "#;
 
 /// Keys that the tables have from the beginning.
-const REQUIRED: [(&str, &str, &str); 11] = [
+const REQUIRED: [(&str, &str, &str); 12] = [
     ("auth.keys.signer", "algorithm", "\"hmac\""),
     ("auth.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("auth.api_keys.meter", "key", "\"a-key-of-sixteen-and-more\""),
+    ("channels", "subscribe_to_user_personal_channel", "true"),
     ("channels.without_namespace", "history_size", "10"),
     ("channels.without_namespace", "history_ttl", "\"1m\""),
     ("channels.token.keys.signer", "algorithm", "\"hmac\""),
@@ -137,6 +141,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("channels", "channels_per_connection_max", "64"),
     ("channels", "channel_bytes_max", "\"64B\""),
     ("channels", "allow_anonymous_connect_without_token", "true"),
+    ("channels", "subscribe_to_user_personal_channel", "false"),
+    ("channels", "personal_channel_namespace", "\"rooms\""),
     ("channels", "insecure", "true"),
     ("channels.without_namespace", "history_size", "20"),
     ("channels.without_namespace", "history_ttl", "\"2m\""),

@@ -30,6 +30,7 @@ pub const RESTART: &[&str] = &[
     "traces.export_timeout",
     "traces.service_name",
     "shutdown",
+    "channels.limits",
 ];
 
 /// How a redacted setting is shown.
@@ -96,6 +97,7 @@ impl Config {
         let settings = self.traces.settings.clone();
         self.traces = super::TracesPlan { settings, ..running.traces.clone() };
         self.shutdown = running.shutdown.clone();
+        self.channels.limits = running.channels.limits.clone();
         for path in RESTART {
             let pointer = format!("/{}", path.replace('.', "/"));
             if let (Some(shown), Some(old)) =

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use weir_channels::broker::StreamOptions;
+use weir_channels::broker::{Limits, StreamOptions};
 use weir_channels::namespace::{
     ChannelOptions, ChannelRules, DataFormat, NAMESPACES_MAX, OptionsError, Pattern, Permission,
 };
@@ -24,6 +24,10 @@ section! {
         pub channel_bytes_max: Size = "255B";
         /// Whether a client may connect without a token. It has no name then.
         pub allow_anonymous_connect_without_token: bool = false;
+        /// Whether each user is subscribed to "#USER" by connecting.
+        pub subscribe_to_user_personal_channel: bool = false;
+        /// The namespace of these channels: "NAMESPACE:#USER".
+        pub personal_channel_namespace: Option<Name> = "off";
         /// For development: everybody may do everything, and nobody needs a token. weir warns of it.
         pub insecure: bool = false;
     }
@@ -116,6 +120,47 @@ impl Setting for Pattern {
     }
 }
 
+section! {
+    /// What is kept in memory of channels. What is over one of these is refused with error 106, unless
+    /// it says that the oldest is forgotten.
+    pub struct ChannelLimitsKeys {
+        /// Most channels that have a history or a subscriber.
+        pub channels_max: usize = 1000000;
+        /// Most bytes of everything.
+        pub bytes_max: Size = "512MiB";
+        /// Most publications in one history, whatever its history_size says. The oldest is forgotten.
+        pub history_publications_max: usize = 10000;
+        /// Largest history of one channel. The oldest publication is forgotten; one that is larger
+        /// alone is refused.
+        pub history_bytes_max: Size = "4MiB";
+        /// Most events of one channel that wait for an event loop. The oldest is forgotten, and its
+        /// subscribers are told.
+        pub unread_events_max: usize = 4096;
+        /// Most bytes of them. The oldest is forgotten.
+        pub unread_bytes_max: Size = "4MiB";
+        /// Most idempotency keys.
+        pub idempotency_keys_max: usize = 100000;
+        /// Most clients in the presence of one channel.
+        pub presence_clients_max: usize = 10000;
+    }
+}
+
+impl ChannelLimitsKeys {
+    /// The caps of the broker.
+    fn limits(&self) -> Limits {
+        Limits {
+            channels_max: self.channels_max,
+            bytes_max: self.bytes_max.0,
+            history_publications_max: self.history_publications_max,
+            history_bytes_max: self.history_bytes_max.0,
+            unread_events_max: self.unread_events_max,
+            unread_bytes_max: self.unread_bytes_max.0,
+            idempotency_keys_max: self.idempotency_keys_max,
+            presence_clients_max: self.presence_clients_max,
+        }
+    }
+}
+
 /// All of `[channels]`.
 #[derive(Clone, Debug)]
 pub struct Channels {
@@ -123,6 +168,8 @@ pub struct Channels {
     pub keys: ChannelsKeys,
     /// What channels there are, and who may do what in them.
     pub rules: ChannelRules,
+    /// What is kept in memory.
+    pub limits: Limits,
     /// What connection tokens are checked with.
     pub token: TokenPlan,
     /// What subscription tokens are checked with; `None`: as connection tokens are.
@@ -142,7 +189,7 @@ impl Channels {
             let text = format!("{} of them, and at most {NAMESPACES_MAX} may be", tables.len());
             faults.add("channels.namespaces", text);
         }
-        super::checks::names(&tables);
+        let names = super::checks::names(&tables);
         let (mut namespaces, mut shown_namespaces) = (Vec::new(), Vec::new());
         for (name, options, shown) in tables.into_iter().filter_map(read_namespace) {
             namespaces.push((name.to_string(), options));
@@ -159,22 +206,38 @@ impl Channels {
                         jwks.url there: subscription tokens are checked as connection tokens are";
             faults.contradiction(&[&path, &format!("{path}.jwks.url")], text);
         }
+        let limits: ChannelLimitsKeys = table.section("limits").expect("no key is required");
         let keys = ChannelsKeys::read(&mut table).expect("no key of it is required");
         table.finish(&[ChannelsKeys::KEYS], &[]);
         let mut shown = keys.show();
         shown.insert(WITHOUT.to_owned(), shown_without);
         shown.insert("namespaces".to_owned(), shown_namespaces.into());
+        shown.insert("limits".to_owned(), limits.show().into());
         shown.insert("token".to_owned(), token.shown.clone());
         shown.insert("subscription_token".to_owned(), subscription.shown.clone());
+        if let Some(namespace) = &keys.personal_channel_namespace {
+            let paths = ["personal_channel_namespace", "subscribe_to_user_personal_channel"]
+                .map(|key| format!("channels.{key}"));
+            if !keys.subscribe_to_user_personal_channel {
+                let text = "does nothing without subscribe_to_user_personal_channel";
+                faults.contradiction(&[&paths[0], &paths[1]], text);
+            }
+            super::checks::reference(&paths[0], namespace, "namespace", &names, faults);
+        }
         let rules = ChannelRules {
             without_namespace,
             namespaces,
             channel_bytes_max: keys.channel_bytes_max.0,
             allow_anonymous_connect_without_token: keys.allow_anonymous_connect_without_token,
+            personal_channels: keys.subscribe_to_user_personal_channel.then(|| {
+                let namespace = keys.personal_channel_namespace.as_ref();
+                namespace.map(ToString::to_string).unwrap_or_default()
+            }),
             insecure: keys.insecure,
         };
         let subscription_token = subscription.has_keys().then_some(subscription);
-        Self { keys, rules, token, subscription_token, shown: shown.into() }
+        let limits = limits.limits();
+        Self { keys, rules, limits, token, subscription_token, shown: shown.into() }
     }
 
     /// What works and is probably not meant, a line each.

@@ -33,7 +33,7 @@ use weir_core::limits::{Limits, Timeouts};
 use weir_core::tls::HandshakeLimits;
 
 use self::auth::{Auth, AuthKeys, JwksKeys};
-use self::channels::{ChannelOptionsKeys, Channels, ChannelsKeys};
+use self::channels::{ChannelLimitsKeys, ChannelOptionsKeys, Channels, ChannelsKeys};
 use self::client_tokens::ClientTokenKeys;
 pub use self::faults::Faults;
 use self::faults::Places;
@@ -84,6 +84,7 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<AuthKeys>("auth"),
     SectionInfo::of::<JwksKeys>("auth.jwks"),
     SectionInfo::of::<ChannelsKeys>("channels"),
+    SectionInfo::of::<ChannelLimitsKeys>("channels.limits"),
     SectionInfo::of::<ChannelOptionsKeys>("channels.without_namespace"),
     SectionInfo::of::<ClientTokenKeys>("channels.token"),
     SectionInfo::of::<JwksKeys>("channels.token.jwks"),

@@ -1,7 +1,7 @@
 //! What a user is promised of `[channels]`.
 
-use weir_channels::broker::StreamOptions;
-use weir_channels::namespace::{DataFormat, Namespaces, Permission};
+use weir_channels::broker::{Limits, StreamOptions};
+use weir_channels::namespace::{ChannelRules, DataFormat, Namespaces, Permission};
 
 use super::*;
 
@@ -80,6 +80,31 @@ weir.toml:24: channels.token.user_id_clam: unknown key; did you mean "user_id_cl
 weir.toml:28: channels.token.keys[0].key: the value is shorter than 32 bytes
 weir.toml:29: channels.subscription_token: nothing in it holds without [[channels.subscription_token.keys]] or a jwks.url there: subscription tokens are checked as connection tokens are
 "#,
+    );
+}
+
+#[test]
+fn the_defaults_are_those_of_the_core() {
+    let channels = load(&with("")).channels;
+    assert_eq!(channels.rules, ChannelRules::default());
+    assert_eq!(format!("{:?}", channels.limits), format!("{:?}", Limits::default()));
+}
+
+#[test]
+fn personal_channels_are_in_a_namespace_that_is_there() {
+    let channels = |more: &str| load(&with(&format!("[channels]\n{more}"))).channels.rules;
+    let personal = "subscribe_to_user_personal_channel = true\n";
+    assert_eq!(channels(personal).personal_channels.as_deref(), Some(""));
+    let namespace = "personal_channel_namespace = \"chat\"\n";
+    let chat = "[[channels.namespaces]]\nname = \"chat\"\n";
+    let rules = channels(&format!("{personal}{namespace}{chat}"));
+    assert_eq!(rules.personal_channels.as_deref(), Some("chat"));
+    check_faults(
+        &with(&format!("[channels]\n{namespace}{}", chat.replace("chat", "chats"))),
+        "weir.toml:10: channels.personal_channel_namespace: does nothing without \
+         subscribe_to_user_personal_channel\n\
+         weir.toml:10: channels.personal_channel_namespace: no namespace is named \"chat\"; did you \
+         mean \"chats\"?\n",
     );
 }
 
