@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
+use crate::claim_pattern::ClaimPattern;
 use crate::refusal::TokenError;
 
 /// Longest name of a principal, in bytes. It goes into headers and log lines.
@@ -15,8 +16,12 @@ pub const PRINCIPAL_BYTES_MAX: usize = 256;
 pub struct ClaimRules {
     /// A token must be for one of these. Empty: its `aud` is not looked at.
     pub audience: Vec<String>,
+    /// A token must be for somebody of this pattern.
+    pub audience_regex: Option<ClaimPattern>,
     /// A token must be by this one. `None`: its `iss` is not looked at.
     pub issuer: Option<String>,
+    /// A token must be by somebody of this pattern.
+    pub issuer_regex: Option<ClaimPattern>,
     /// How far two clocks may be apart.
     pub leeway: Duration,
     /// Whether a token must have an `exp`.
@@ -32,7 +37,9 @@ impl Default for ClaimRules {
     fn default() -> Self {
         Self {
             audience: Vec::new(),
+            audience_regex: None,
             issuer: None,
+            issuer_regex: None,
             leeway: Duration::from_secs(30),
             expiry_required: true,
             principal_claim: "sub".to_owned(),
@@ -78,12 +85,20 @@ impl ClaimRules {
                 return Err(TokenError::NotYetValid);
             }
         }
-        if !self.audience.is_empty() && !self.is_for_us(claims.get("aud")) {
+        let audience = claims.get("aud");
+        let named = |name: &str| self.audience.iter().any(|ours| ours == name);
+        if !self.audience.is_empty() && !is_for(audience, named) {
             return Err(TokenError::Audience);
         }
-        if let Some(issuer) = &self.issuer
-            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        if let Some(pattern) = &self.audience_regex
+            && !is_for(audience, |name| pattern.matches(name))
         {
+            return Err(TokenError::Audience);
+        }
+        let issuer = claims.get("iss").and_then(Value::as_str);
+        let exact = self.issuer.as_deref().is_none_or(|ours| issuer == Some(ours));
+        let matching = |pattern: &ClaimPattern| issuer.is_some_and(|name| pattern.matches(name));
+        if !exact || !self.issuer_regex.as_ref().is_none_or(matching) {
             return Err(TokenError::Issuer);
         }
         Ok((self.principal(claims).ok_or(TokenError::Claims)?.into(), expires))
@@ -115,16 +130,15 @@ impl ClaimRules {
             None => Ok(None),
         }
     }
+}
 
-    /// `aud` is a text or a list of them (RFC 7519, section 4.1.3).
-    fn is_for_us(&self, audience: Option<&Value>) -> bool {
-        let ours =
-            |value: &Value| value.as_str().is_some_and(|a| self.audience.iter().any(|b| a == b));
-        match audience {
-            Some(Value::Array(list)) => list.iter().any(ours),
-            Some(one) => ours(one),
-            None => false,
-        }
+/// Whether one of an `aud` is `ours`: it is a text or a list of them (RFC 7519, section 4.1.3).
+fn is_for(audience: Option<&Value>, ours: impl Fn(&str) -> bool) -> bool {
+    let ours = |value: &Value| value.as_str().is_some_and(&ours);
+    match audience {
+        Some(Value::Array(list)) => list.iter().any(ours),
+        Some(one) => ours(one),
+        None => false,
     }
 }
 
@@ -207,6 +221,27 @@ mod tests {
         }
         for iss in [json!("https://id.example/"), json!(null), json!(["https://id.example"])] {
             check(&strict, token(json!("weir"), iss), Err(TokenError::Issuer));
+        }
+    }
+
+    #[test]
+    fn a_pattern_must_match_the_whole_of_an_audience_or_issuer() {
+        let pattern = |text| Some(ClaimPattern::new(text).expect("a pattern"));
+        let strict = ClaimRules {
+            audience_regex: pattern("weir-[a-z]+"),
+            issuer_regex: pattern("https://[a-z]+[.]example"),
+            ..rules()
+        };
+        let token =
+            |aud: Value, iss: Value| json!({"sub": "ann", "exp": 2000, "aud": aud, "iss": iss});
+        let issuer = json!("https://id.example");
+        check(&strict, token(json!("weir-eu"), issuer.clone()), Ok("ann"));
+        check(&strict, token(json!(["x", "weir-us"]), issuer.clone()), Ok("ann"));
+        for aud in [json!("weir-"), json!("my weir-eu"), json!("weir-eu2"), json!(null)] {
+            check(&strict, token(aud, issuer.clone()), Err(TokenError::Audience));
+        }
+        for iss in [json!("https://id.example.net"), json!("x https://id.example"), json!(null)] {
+            check(&strict, token(json!("weir-eu"), iss), Err(TokenError::Issuer));
         }
     }
 

@@ -1,6 +1,8 @@
 //! One key that tokens are checked with. What kind a key is decides which algorithms it may be used
 //! with, whatever a token says: so a public key is never taken for a shared secret.
 
+use std::time::SystemTime;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto, encode};
@@ -85,6 +87,8 @@ pub struct Key {
     kind: KeyKind,
     /// The only algorithm it is for, when it says so itself.
     only: Option<Algorithm>,
+    /// When what it has signed stops being good.
+    until: Option<SystemTime>,
     /// What a check with it takes at most, in microseconds.
     cost: u32,
     decoding: DecodingKey,
@@ -202,7 +206,18 @@ impl Key {
             KeyKind::EcdsaP384 => 230,
             KeyKind::EdDsa => 43,
         };
-        Self { id, kind, only: None, cost, decoding }
+        Self { id, kind, only: None, until: None, cost, decoding }
+    }
+
+    /// The same key, which is none any more from `end` on: while it is being replaced by another.
+    #[must_use]
+    pub fn until(self, end: SystemTime) -> Self {
+        Self { until: Some(end), ..self }
+    }
+
+    /// Whether it is a key at `wall`.
+    pub fn holds(&self, wall: SystemTime) -> bool {
+        self.until.is_none_or(|end| wall < end)
     }
 
     /// Its name: the `kid` of tokens that it has signed.

@@ -10,6 +10,7 @@
 
 pub mod api_keys;
 pub mod check;
+pub mod claim_pattern;
 pub mod claims;
 pub mod credential;
 pub mod guard;
@@ -27,6 +28,7 @@ pub mod verifier;
 
 pub use api_keys::ApiKeys;
 pub use check::CheckError;
+pub use claim_pattern::{ClaimPattern, ClaimPatternError};
 pub use claims::{ClaimRules, Token};
 pub use guard::{Guard, GuardOptions};
 pub use guarded::Guarded;

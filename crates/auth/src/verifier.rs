@@ -56,7 +56,7 @@ impl Verifier {
     pub fn verify(&self, token: &str, at: Moment) -> Result<Token, TokenError> {
         let unverified = Unverified::parse(token)?;
         let set = self.published(at.now);
-        check_signature(&unverified, self.known(&set))?;
+        check_signature(&unverified, self.known(&set).filter(|key| key.holds(at.wall)))?;
         let claims = unverified.claims()?;
         let (principal, expires) = self.rules.check(&claims.fields, at.wall)?;
         Ok(Token { principal, expires, claims: claims.fields, json: claims.json })

@@ -129,6 +129,8 @@ impl GuardMaker {
 fn rules(auth: &Auth) -> ClaimRules {
     ClaimRules {
         audience: auth.keys.audience.iter().map(ToString::to_string).collect(),
+        audience_regex: auth.keys.audience_regex.clone(),
+        issuer_regex: auth.keys.issuer_regex.clone(),
         issuer: auth.keys.issuer.as_ref().map(ToString::to_string),
         leeway: auth.keys.leeway.0,
         expiry_required: auth.keys.expiry_required,

@@ -38,7 +38,7 @@ pub fn make(channels: &Channels, make: &TokenMake, now: SystemTime) -> anyhow::R
     };
     let claims = claims(plan, make, now);
     let wanted = |name: Option<&str>| make.key.is_none() || make.key.as_deref() == name;
-    let mut keys = plan.token_keys.iter().filter(|key| wanted(key.id()));
+    let mut keys = plan.token_keys.iter().filter(|key| key.holds(now) && wanted(key.id()));
     let signed = keys.find_map(|key| key.sign(&claims));
     signed.context(match &make.key {
         Some(_) => "no shared secret of that name is configured for such tokens",

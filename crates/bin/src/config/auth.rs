@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::uri::PathAndQuery;
 use http::{HeaderName, Uri};
 use serde_json::Value as Json;
-use weir_auth::{Door, Key, KeyError, PemKind};
+use weir_auth::{ClaimPattern, Door, Key, KeyError, PemKind};
 use zeroize::Zeroizing;
 
 use super::Config;
@@ -23,8 +24,12 @@ section! {
     pub struct AuthKeys {
         /// A token must be for one of these ("aud"). Empty: that is not looked at.
         pub audience: Vec<Line> = [];
+        /// A token must be for somebody whose whole name matches this regular expression.
+        pub audience_regex: Option<ClaimPattern> = "off";
         /// A token must be by this one ("iss"). "off": that is not looked at.
         pub issuer: Option<Line> = "off";
+        /// A token must be by somebody whose whole name matches this regular expression.
+        pub issuer_regex: Option<ClaimPattern> = "off";
         /// How far weir's clock and that of an issuer may be apart.
         pub leeway: Grace = "30s";
         /// Whether a token must have an end ("exp").
@@ -71,6 +76,8 @@ section! {
         pub algorithm: KeyAlgorithm, like "hmac";
         /// The secret, or the public key in PEM. "file:/path" reads it from a file.
         pub key: SecretSource, like "file:/etc/weir/token.key";
+        /// When it stops being one, in seconds since 1970: while another replaces it.
+        pub until: Option<UnixTime> = "off";
     }
 }
 
@@ -81,6 +88,41 @@ section! {
         pub name: Name, like "meter-7";
         /// The key, at least 16 visible ASCII characters. "file:/path" reads it from a file.
         pub key: SecretSource, like "file:/etc/weir/meter-7.key";
+    }
+}
+
+/// A time of day, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixTime(pub SystemTime);
+
+impl Setting for UnixTime {
+    fn wanted() -> String {
+        "a time in seconds since 1970".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        let seconds = raw.integer().and_then(|seconds| u64::try_from(seconds).ok());
+        let time = seconds.and_then(|s| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(s)));
+        time.map(Self).ok_or(Refused::Shape)
+    }
+
+    fn show(&self) -> Json {
+        self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().into()
+    }
+}
+
+impl Setting for ClaimPattern {
+    fn wanted() -> String {
+        "a regular expression such as \"https://[a-z]+[.]example[.]com\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        let text = raw.text().filter(|text| !text.is_empty()).ok_or(Refused::Shape)?;
+        Self::new(text).map_err(|error| Refused::Because(format!("{raw} is {error}")))
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
     }
 }
 
@@ -389,6 +431,10 @@ pub(super) fn token_key(keys: &TokenKeyKeys, short_secrets: bool) -> Result<Arc<
         KeyAlgorithm::Ecdsa => pem(PemKind::Ecdsa),
         KeyAlgorithm::EdDsa => pem(PemKind::EdDsa),
     };
+    let key = key.map(|key| match keys.until {
+        Some(UnixTime(end)) => key.until(end),
+        None => key,
+    });
     key.map(Arc::new).map_err(|error: KeyError| format!("the value is {error}"))
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use weir_auth::{ClaimRules, Key};
+use weir_auth::{ClaimPattern, ClaimRules, Key};
 
 use super::auth::{JwksKeys, read_all, token_key};
 use super::section::{Section, Table, section};
@@ -18,8 +18,12 @@ section! {
     pub struct ClientTokenKeys {
         /// A token must be for one of these ("aud"). Empty: that is not looked at.
         pub audience: Vec<Line> = [];
+        /// A token must be for somebody whose whole name matches this regular expression.
+        pub audience_regex: Option<ClaimPattern> = "off";
         /// A token must be by this one ("iss"). "off": that is not looked at.
         pub issuer: Option<Line> = "off";
+        /// A token must be by somebody whose whole name matches this regular expression.
+        pub issuer_regex: Option<ClaimPattern> = "off";
         /// How far weir's clock and that of an issuer may be apart. Clients fetch a new token when
         /// theirs has expired.
         pub leeway: Grace = "0s";
@@ -75,6 +79,8 @@ impl TokenPlan {
     pub fn rules(&self) -> ClaimRules {
         ClaimRules {
             audience: self.keys.audience.iter().map(ToString::to_string).collect(),
+            audience_regex: self.keys.audience_regex.clone(),
+            issuer_regex: self.keys.issuer_regex.clone(),
             issuer: self.keys.issuer.as_ref().map(ToString::to_string),
             leeway: self.keys.leeway.0,
             expiry_required: self.keys.expiry_required,

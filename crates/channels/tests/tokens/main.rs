@@ -6,7 +6,10 @@
 mod key_set;
 mod support;
 
+use std::time::Duration;
+
 use serde_json::json;
+use weir_auth::Moment;
 use weir_channels::protocol::codes::{DisconnectCode, ErrorCode};
 use weir_channels::tokens::{
     Bearer, ConnectionUse, Reason, Refusal, SubscriptionUse, Tokens, Verdict,
@@ -145,6 +148,23 @@ fn subscriptions_may_have_keys_of_their_own_which_open_nothing_else() {
     assert!(!checked(&sign(&claims)), "the connection's key");
     assert_eq!(connect(&world.tokens, &sign_with(OTHER, &json!({"sub": "ann"}))), Err(INVALID));
     assert_eq!(connect(&world.tokens, &sign(&json!({"sub": "ann"}))), Ok("ann".to_owned()));
+}
+
+#[test]
+fn a_secret_that_is_being_replaced_holds_until_its_end_and_the_new_one_from_the_beginning() {
+    const NEW: &str = "the-secret-that-comes-after-it-is-as-long";
+    let end = at().wall + Duration::from_secs(10);
+    let old = keys(support::SECRET).into_iter().map(|key| key.until(end));
+    let world = World::with(old.chain(keys(NEW)).collect(), None, false);
+    let claims = json!({"sub": "ann"});
+    let reason = |secret: &str, seconds| {
+        let at = Moment { wall: at().wall + Duration::from_secs(seconds), ..at() };
+        let checked = world.tokens.connection(&sign_with(secret, &claims), CONNECT, at);
+        checked.expect("a quick check").map_err(|refusal| refusal.reason).err()
+    };
+    assert_eq!((reason(support::SECRET, 9), reason(NEW, 9)), (None, None));
+    let signature = Some(Reason::Token(weir_auth::TokenError::Signature));
+    assert_eq!((reason(support::SECRET, 10), reason(NEW, 10)), (signature, None));
 }
 
 #[test]
