@@ -46,6 +46,10 @@ impl Service for Guarded {
         self.inner.headers()
     }
 
+    fn heartbeats(&self) -> bool {
+        self.inner.heartbeats()
+    }
+
     fn subprotocols(&self) -> &[&'static str] {
         self.inner.subprotocols()
     }

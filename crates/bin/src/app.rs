@@ -21,6 +21,7 @@ use weir_pipeline::route::RouteParts;
 use weir_pipeline::upstream::{Plans, StageMetrics as RouteStages};
 use weir_upstream::UpstreamMetrics;
 
+use crate::channels::ChannelMaker;
 use crate::config::auth::KEY_SET;
 use crate::config::{Config, environment};
 use crate::console::{Connections, Filter};
@@ -52,6 +53,7 @@ pub struct App {
     maker: UpstreamMaker,
     guards: GuardMaker,
     key_set: Option<Arc<KeySet>>,
+    channels: ChannelMaker,
     upstreams: Upstreams,
     stages: RouteStages,
     plans: Plans,
@@ -90,10 +92,13 @@ impl App {
         let routes = engine::routes(&config, &parts)?;
         let guards = GuardMaker::new(&registry, &lifeline, &maker).context("metrics")?;
         let key_set = guards.key_set(KEY_SET, &config.auth.jwks, None, &maker)?;
-        let guarded = guards.guard(&config, key_set.as_deref(), routes.services());
         let seed = seed();
+        let channels = ChannelMaker::new(&registry, &config, &guards, &maker, seed)?;
+        let services = channels.with_routes(&config, routes.services().clone());
+        let guarded = guards.guard(&config, key_set.as_deref(), &services);
         let tracing = telemetry.tracing(&config.traces.settings, seed);
-        let options = engine::options(&config, &guarded, seed, &tracing)?;
+        let locals = Some(channels.locals());
+        let options = engine::options(&config, &guarded, seed, &tracing, locals)?;
         routes.commit();
         let engine = {
             // Sockets of the service runtime are made inside it.
@@ -102,6 +107,9 @@ impl App {
         };
         stages.attach(engine.metrics());
         let ops = Ops::bind(ops_options(&config)).context("side port")?;
+        if let Some(warning) = channels.warning(&config, environment::replicas()) {
+            tracing::warn!(warning, "configuration");
+        }
         for warning in &config.warnings {
             tracing::warn!(warning, "configuration");
         }
@@ -126,6 +134,7 @@ impl App {
             maker,
             guards,
             key_set,
+            channels,
             upstreams,
             stages,
             plans,
@@ -171,6 +180,7 @@ impl App {
             maker: self.maker,
             guards: self.guards,
             key_set: Mutex::new(self.key_set),
+            channels: self.channels,
             upstreams: Arc::clone(&upstreams),
             stages: self.stages,
             plans: self.plans,

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use weir_core::http::{self, Origins, Trust};
 use weir_core::listener::SocketOptions;
+use weir_core::local::Locals;
 use weir_core::network::Networks;
 use weir_core::server::{ListenerKind, ListenerOptions, PathOptions, ServerOptions};
 use weir_core::service::Service;
@@ -95,16 +96,18 @@ fn bounded(n: usize) -> u32 {
 /// # Errors
 /// A route that names an upstream that is not there; the configuration has been checked for it.
 pub fn routes(config: &Config, parts: &RouteParts<'_>) -> anyhow::Result<BuiltRoutes> {
-    let specs: Vec<RouteSpec> = config.routes.iter().map(route_spec).collect();
+    let specs: Vec<RouteSpec> = config.routes.iter().filter_map(route_spec).collect();
     build_routes(&specs, parts).context("routes")
 }
 
-fn route_spec(route: &Route) -> RouteSpec {
+/// `None` for a route of channels, which is not of the pipeline.
+fn route_spec(route: &Route) -> Option<RouteSpec> {
     let kind = match &route.kind {
         Kind::Echo(keys) => RouteKind::Echo {
             reply: keys.reply.to_string(),
             exit: keys.exit.as_deref().map(str::to_owned),
         },
+        Kind::Channels => return None,
         Kind::Discard => RouteKind::Discard,
         Kind::Upstream(keys) => RouteKind::Upstream {
             upstream: keys.upstream.to_string(),
@@ -117,7 +120,7 @@ fn route_spec(route: &Route) -> RouteSpec {
     let keys = &route.keys;
     let field = keys.trace_field.as_deref().map(|name| TraceCarrier::Field(name.to_owned()));
     let prefix = keys.trace_prefix.as_deref().map(|text| TraceCarrier::Prefix(text.to_owned()));
-    RouteSpec { name: keys.name.to_string(), kind, trace: field.or(prefix) }
+    Some(RouteSpec { name: keys.name.to_string(), kind, trace: field.or(prefix) })
 }
 
 /// Everything the engine binds and holds its connections to.
@@ -129,6 +132,7 @@ pub fn options(
     routes: &Routes,
     seed: u64,
     tracing: &Arc<Tracing>,
+    locals: Option<Arc<dyn Locals>>,
 ) -> anyhow::Result<ServerOptions> {
     let listeners: anyhow::Result<Vec<_>> =
         config.listeners.iter().map(|one| listener(one, routes)).collect();
@@ -153,7 +157,7 @@ pub fn options(
         drain_window: drain_window(config),
         seed,
         tracing: Arc::clone(tracing),
-        locals: None,
+        locals,
     })
 }
 

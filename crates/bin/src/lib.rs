@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod args;
+pub mod channels;
 pub mod client_tokens;
 pub mod config;
 pub mod console;

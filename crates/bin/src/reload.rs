@@ -21,6 +21,7 @@ use weir_ops::{Reload, Reloaded};
 use weir_pipeline::route::RouteParts;
 use weir_pipeline::upstream::{Plans, StageMetrics};
 
+use crate::channels::ChannelMaker;
 use crate::config::auth::KEY_SET;
 use crate::config::changes::Changes;
 use crate::config::{Config, Surroundings};
@@ -52,6 +53,8 @@ pub struct Reloader {
     pub guards: GuardMaker,
     /// The key set in force.
     pub key_set: Mutex<Option<Arc<KeySet>>>,
+    /// The rules of channels.
+    pub channels: ChannelMaker,
     /// The upstreams in force.
     pub upstreams: Arc<Mutex<Upstreams>>,
     /// Where upstream routes count.
@@ -141,12 +144,15 @@ impl Reloader {
         let routes = engine::routes(&new, &parts)?;
         let before = self.key_set.lock().clone();
         let key_set = self.guards.key_set(KEY_SET, &new.auth.jwks, before, &self.maker)?;
-        let guarded = self.guards.guard(&new, key_set.as_deref(), routes.services());
+        let channels = self.channels.make(&new, &self.guards, &self.maker)?;
+        let services = self.channels.with_routes(&new, routes.services().clone());
+        let guarded = self.guards.guard(&new, key_set.as_deref(), &services);
         // The seed is for ids, and these go on from the one of the start.
-        let options = engine::options(&new, &guarded, 0, &self.tracing)?;
+        let options = engine::options(&new, &guarded, 0, &self.tracing, None)?;
         let told = timeout(APPLY_TIMEOUT, self.running.reload(&options));
         told.await.context("an event loop did not hear of it in time; reload again")??;
         routes.commit();
+        self.channels.commit(channels);
         self.telemetry.filter.configure(&new.logs.filter)?;
         self.tracing.set(&new.traces.settings);
         // Upstreams that are gone or different end with their last call.

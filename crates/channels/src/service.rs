@@ -41,6 +41,11 @@ impl Service for Channels {
         &SUBPROTOCOLS
     }
 
+    /// The protocol has pings of its own; without them the engine's are needed.
+    fn heartbeats(&self) -> bool {
+        self.shared.policy.load().options.ping_interval.is_none()
+    }
+
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
         let encoding = encoding(opening);
         let Some(wire) = opening.wire else {

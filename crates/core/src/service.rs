@@ -110,6 +110,12 @@ pub trait Service: Send + Sync + 'static {
         &["weir"]
     }
 
+    /// Whether the engine finds out who has gone, by pings and silence. A service whose protocol has
+    /// its own way says no.
+    fn heartbeats(&self) -> bool {
+        true
+    }
+
     /// Opens a session for a connection.
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session>;
 

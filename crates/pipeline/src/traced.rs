@@ -45,6 +45,10 @@ impl Service for Traced {
         self.inner.headers()
     }
 
+    fn heartbeats(&self) -> bool {
+        self.inner.heartbeats()
+    }
+
     fn subprotocols(&self) -> &[&'static str] {
         self.inner.subprotocols()
     }

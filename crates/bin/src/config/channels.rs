@@ -20,6 +20,16 @@ section! {
     pub struct ChannelsKeys {
         /// Most channels that one connection is subscribed to. At it: error 106.
         pub channels_per_connection_max: usize = 128;
+        /// How often a client is pinged in the protocol. "off": never; then timeouts.idle and
+        /// timeouts.ping_interval hold.
+        pub ping_interval: Option<Duration> = "25s";
+        /// How long its pong may take. After it: disconnect 3012.
+        pub pong_timeout: Duration = "8s";
+        /// How long a connection may take until its client has connected. After it: disconnect 3502.
+        pub connect_timeout: Duration = "10s";
+        /// How much longer than its token a connection or a subscription stays, so that it can be
+        /// refreshed. After it: disconnect 3005, unsubscribe 2501.
+        pub expired_close_delay: Duration = "25s";
         /// Longest name of a channel. Over it: error 107.
         pub channel_bytes_max: Size = "255B";
         /// Whether a client may connect without a token. It has no name then.

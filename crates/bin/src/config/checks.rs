@@ -8,12 +8,13 @@ use std::path::Path;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use weir_auth::Door;
+use weir_core::wire::length::Prefix;
 
 use super::auth::{Auth, KEY_SET};
 use super::faults::{Faults, did_you_mean};
 use super::listener::{Listener, Switch, Wire};
 use super::raw::Auto;
-use super::route::Route;
+use super::route::{Kind, Route};
 use super::section::Table;
 use super::sections::{LimitsKeys, Network, Ops, Overload, Shutdown, TimeoutsKeys};
 use super::units::{Grace, Size};
@@ -175,6 +176,31 @@ pub(super) fn listeners(
     }
     if listeners.is_empty() {
         faults.add("listeners", "none; weir would serve nothing");
+    }
+}
+
+/// The client protocol goes over HTTP, lines and Protobuf's own lengths.
+pub(super) fn channels(listeners: &[Option<Listener>], routes: &[Option<Route>], faults: &Faults) {
+    let of_channels = |name: &Name| {
+        let mut routes = routes.iter().flatten();
+        routes.any(|route| route.keys.name == *name && matches!(route.kind, Kind::Channels))
+    };
+    for (i, listener) in listeners.iter().enumerate() {
+        match listener.as_ref().map(|listener| &listener.wire) {
+            Some(Wire::Length(keys)) if of_channels(&keys.route) => {
+                if keys.prefix != Prefix::Varint {
+                    let paths = ["prefix", "route"].map(|key| format!("listeners[{i}].{key}"));
+                    let text = "the protocol of channels has \"varint\" lengths";
+                    faults.contradiction(&[&paths[0], &paths[1]], text);
+                }
+                if keys.text {
+                    let paths = ["text", "route"].map(|key| format!("listeners[{i}].{key}"));
+                    let text = "behind lengths the protocol of channels is Protobuf, no text";
+                    faults.contradiction(&[&paths[0], &paths[1]], text);
+                }
+            }
+            Some(_) | None => {}
+        }
     }
 }
 

@@ -23,6 +23,11 @@ pub fn variables() -> Vec<(String, String)> {
     ours
 }
 
+/// How many of weir there are, when somebody says so.
+pub fn replicas() -> Option<u32> {
+    std::env::var_os(REPLICAS)?.to_str()?.parse().ok()
+}
+
 /// The service manager that started weir, as sd_notify(3) has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manager {
@@ -51,8 +56,11 @@ const SEPARATOR: &str = "__";
 /// What the variables of OpenTelemetry begin with: [`super::traces`] reads them.
 const STANDARD: &str = "OTEL_";
 
-/// Variables that other programs of the project read.
-const RESERVED: [&str; 1] = ["WEIR_REPLICAS"];
+/// How many of weir there are, as whoever starts them says.
+const REPLICAS: &str = "WEIR_REPLICAS";
+
+/// Variables that are no settings.
+const RESERVED: [&str; 1] = [REPLICAS];
 
 /// The settings of the environment by key path, each with its variable.
 #[derive(Clone, Debug, Default)]

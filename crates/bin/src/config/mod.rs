@@ -52,7 +52,11 @@ use crate::runtime::Machine;
 pub const FILE: &str = "weir.toml";
 
 /// The listeners and routes that weir has without a file.
-const BUILT_IN: &str = include_str!("default.toml");
+const BUILT_IN: &str =
+    concat!(include_str!("default.toml"), "\n", include_str!("default_channels.toml"));
+/// Of it, what may stand many times, and the sections.
+const BUILT_IN_LISTS: &str = include_str!("default.toml");
+const BUILT_IN_CHANNELS: &str = include_str!("default_channels.toml");
 
 /// A section that stands once.
 #[derive(Debug)]

@@ -11,10 +11,11 @@ use super::tls::{CertificateKeys, TlsKeys};
 use super::units::Grace;
 use super::upstream::Upstream;
 use super::values::Target;
-use super::{BUILT_IN, Config, SECTIONS};
+use super::{BUILT_IN_CHANNELS, BUILT_IN_LISTS, Config, SECTIONS};
 
 const HEAD: &str = "\
-# weir's configuration: every key with its default. Keys that keep their default may be left out.
+# weir's configuration without a file: every key, with its default where it has another one. Keys that
+# keep their default may be left out.
 # Durations are \"250ms\", \"30s\", \"1m30s\"; sizes are \"64KiB\", \"1MiB\" or bytes.
 # A variable WEIR_SECTION__KEY wins over the file (WEIR_LIMITS__CONNECTIONS_MAX=1000), in a list by
 # name (WEIR_LISTENERS__HTTP__ADDRESS=0.0.0.0:8080). \"weir check\" reads all of it and starts nothing.
@@ -61,7 +62,7 @@ pub fn default_config() -> String {
     reference::<TokenKeyKeys>(&mut text, "[[channels.subscription_token.keys]]");
     text.push('\n');
     text.push_str(BUILT_IN_HEAD);
-    text.push_str(BUILT_IN);
+    text.push_str(BUILT_IN_LISTS);
     text
 }
 
@@ -85,8 +86,22 @@ fn keys(text: &mut String, prefix: &str, section: &str, keys: &[Key]) {
             false if alone => "  # restart",
             false => "",
         };
-        text.push_str(&format!("{prefix}{} = {}{note}\n", key.name, key.default));
+        match built_in(section, key.name) {
+            Some(value) => {
+                let note = format!("  # default: {}", key.default);
+                text.push_str(&format!("{prefix}{} = {value}{note}\n", key.name));
+            }
+            None => text.push_str(&format!("{prefix}{} = {}{note}\n", key.name, key.default)),
+        }
     }
+}
+
+/// What a key is without a file, where that is not its default.
+fn built_in(section: &str, key: &str) -> Option<String> {
+    let mut lines = BUILT_IN_CHANNELS.lines().skip_while(|line| *line != format!("[{section}]"));
+    lines.next()?;
+    let mut lines = lines.take_while(|line| !line.starts_with('['));
+    lines.find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(" = ")?.to_owned()))
 }
 
 fn comment(text: &mut String, prefix: &str, doc: &str) {

@@ -212,6 +212,7 @@ impl Reading {
                 checks::reference(&path, upstream, "upstream", &self.upstream_names, faults);
             }
         }
+        checks::channels(&self.listeners, &self.routes, faults);
         checks::doors(&self.listeners, &self.routes, &self.auth, faults);
         for (i, upstream) in present(&self.upstreams) {
             checks::upstream(i, upstream, faults);

@@ -18,12 +18,15 @@ pub enum KindName {
     Discard,
     /// Asks an upstream.
     Upstream,
+    /// Channels.
+    Channels,
 }
 
 choices!(KindName {
     "echo" => KindName::Echo,
     "discard" => KindName::Discard,
     "upstream" => KindName::Upstream,
+    "channels" => KindName::Channels,
 });
 
 section! {
@@ -32,7 +35,8 @@ section! {
         /// Its name in metrics and logs, and in listeners and paths.
         pub name: Name, like "echo";
         /// "echo": weir answers by itself. "discard": nothing. "upstream": a message becomes an
-        /// HTTP request, and its answer is the reply.
+        /// HTTP request, and its answer is the reply. "channels": publish and subscribe in the public
+        /// Centrifugo protocol, for a "websocket" path, lines (JSON), or varint lengths (Protobuf).
         pub kind: KindName, like "echo";
         /// The field of a JSON message that carries a traceparent, such as "traceparent".
         pub trace_field: Option<Line> = "off";
@@ -91,6 +95,8 @@ pub enum Kind {
     Discard,
     /// Asks an upstream.
     Upstream(UpstreamRouteKeys),
+    /// Speaks the client protocol of channels.
+    Channels,
 }
 
 const ECHO: &str = "kind = \"echo\"";
@@ -113,6 +119,10 @@ impl Route {
                 table.finish(&[RouteKeys::KEYS], &[echo, upstream]);
                 Some(Kind::Discard)
             }
+            Some(KindName::Channels) => {
+                table.finish(&[RouteKeys::KEYS], &[echo, upstream]);
+                Some(Kind::Channels)
+            }
             Some(KindName::Upstream) => {
                 let kind = UpstreamRouteKeys::read(&mut table).map(Kind::Upstream);
                 table.finish(&[RouteKeys::KEYS, UpstreamRouteKeys::KEYS], &[echo]);
@@ -132,7 +142,7 @@ impl Route {
     pub fn upstream(&self) -> Option<&Name> {
         match &self.kind {
             Kind::Upstream(keys) => Some(&keys.upstream),
-            Kind::Echo(_) | Kind::Discard => None,
+            Kind::Echo(_) | Kind::Discard | Kind::Channels => None,
         }
     }
 
@@ -141,7 +151,7 @@ impl Route {
         let mut shown = self.keys.show();
         match &self.kind {
             Kind::Echo(keys) => shown.extend(keys.show()),
-            Kind::Discard => {}
+            Kind::Discard | Kind::Channels => {}
             Kind::Upstream(keys) => shown.extend(keys.show()),
         }
         shown.into()

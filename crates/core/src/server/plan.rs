@@ -70,6 +70,10 @@ impl Plan {
         wire: SiteWire,
         service: &Arc<dyn Service>,
     ) -> u16 {
+        let mut timeouts = options.timeouts.clone();
+        if !service.heartbeats() {
+            (timeouts.idle, timeouts.ping_interval) = (None, None);
+        }
         // Listeners come from a config file: there are not 65,536 of them.
         let index = self.sites.len() as u16;
         self.sites.push(Site {
@@ -79,7 +83,7 @@ impl Plan {
             wire,
             service: Arc::clone(service),
             limits: options.limits.clone(),
-            timeouts: options.timeouts.clone(),
+            timeouts,
             heartbeat: None,
             farewell: None,
         });

@@ -1,0 +1,144 @@
+//! From the configuration to channels: the broker, the rules and tokens in force, and a service for each
+//! route of that kind.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::Registry;
+use weir_channels::broker::Memory;
+use weir_channels::namespace::Namespaces;
+use weir_channels::tokens::TokenMetrics;
+use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
+use weir_core::local::Locals;
+use weir_core::service::Service;
+
+use crate::client_tokens::{self, KeySets};
+use crate::config::Config;
+use crate::config::client_tokens::{SUBSCRIPTION_TOKEN_KEY_SET, TOKEN_KEY_SET};
+use crate::config::route::Kind;
+use crate::engine::{Routes, UpstreamMaker};
+use crate::identities::{GuardMaker, KeySet};
+
+/// Everything that channels are made of, one configuration after another.
+pub struct ChannelMaker {
+    shared: Arc<Shared>,
+    metrics: ChannelMetrics,
+    tokens: TokenMetrics,
+    sets: Mutex<Sets>,
+}
+
+/// The key sets in force.
+#[derive(Clone, Default)]
+struct Sets {
+    connection: Option<Arc<KeySet>>,
+    subscription: Option<Arc<KeySet>>,
+}
+
+/// Rules that are made and not in force yet.
+pub struct Made {
+    policy: Policy,
+    sets: Sets,
+}
+
+impl ChannelMaker {
+    /// Channels by this configuration. The seed differs between processes.
+    ///
+    /// # Errors
+    /// A metric that is registered already, or a certificate file of a key set.
+    pub fn new(
+        registry: &Registry,
+        config: &Config,
+        guards: &GuardMaker,
+        maker: &UpstreamMaker,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let metrics = ChannelMetrics::register(registry)?;
+        let tokens = TokenMetrics::register(registry)?;
+        let Made { policy, sets } =
+            make(config, &metrics, &tokens, &Sets::default(), guards, maker)?;
+        let broker = Arc::new(Memory::new(config.channels.limits.clone(), seed));
+        let shared = Shared::new(broker, policy, metrics.clone(), !seed);
+        Ok(Self { shared, metrics, tokens, sets: Mutex::new(sets) })
+    }
+
+    /// What is wrong with several processes, whose channels are each its own.
+    pub fn warning(&self, config: &Config, replicas: Option<u32>) -> Option<String> {
+        let replicas = replicas.filter(|replicas| *replicas > 1)?;
+        config.routes.iter().any(|route| matches!(route.kind, Kind::Channels)).then(|| {
+            format!(
+                "WEIR_REPLICAS = {replicas}, and each has channels of its own, in memory: who is \
+                 connected to one is not told what is published on another"
+            )
+        })
+    }
+
+    /// What each worker has of them.
+    pub fn locals(&self) -> Arc<dyn Locals> {
+        Arc::new(Hubs(Arc::clone(&self.shared)))
+    }
+
+    /// Adds the routes that speak the client protocol.
+    #[must_use]
+    pub fn with_routes(&self, config: &Config, mut routes: Routes) -> Routes {
+        for route in config.routes.iter().filter(|route| matches!(route.kind, Kind::Channels)) {
+            let name = route.keys.name.to_string();
+            let service = Channels::new(name.clone(), Arc::clone(&self.shared));
+            routes.insert(name, Arc::new(service) as Arc<dyn Service>);
+        }
+        routes
+    }
+
+    /// The rules of a new configuration, to be put in force with [`ChannelMaker::commit`].
+    ///
+    /// # Errors
+    /// A certificate file of a key set that cannot be read.
+    pub fn make(
+        &self,
+        config: &Config,
+        guards: &GuardMaker,
+        maker: &UpstreamMaker,
+    ) -> anyhow::Result<Made> {
+        let before = self.sets.lock().clone();
+        make(config, &self.metrics, &self.tokens, &before, guards, maker)
+    }
+
+    /// From here on these rules hold; open subscriptions keep what they were given.
+    pub fn commit(&self, made: Made) {
+        self.shared.replace(made.policy);
+        *self.sets.lock() = made.sets;
+    }
+}
+
+fn make(
+    config: &Config,
+    metrics: &ChannelMetrics,
+    tokens: &TokenMetrics,
+    before: &Sets,
+    guards: &GuardMaker,
+    maker: &UpstreamMaker,
+) -> anyhow::Result<Made> {
+    let channels = &config.channels;
+    let set = |name, jwks, before: &Option<Arc<KeySet>>| {
+        guards.key_set(name, jwks, before.clone(), maker)
+    };
+    let connection = set(TOKEN_KEY_SET, &channels.token.jwks, &before.connection)?;
+    let subscription = match &channels.subscription_token {
+        Some(plan) => set(SUBSCRIPTION_TOKEN_KEY_SET, &plan.jwks, &before.subscription)?,
+        None => None,
+    };
+    let sets = Sets { connection, subscription };
+    let keys = |set: &Option<Arc<KeySet>>| set.as_ref().map(|set| set.keys());
+    let key_sets =
+        KeySets { connection: keys(&sets.connection), subscription: keys(&sets.subscription) };
+    let tokens = client_tokens::tokens(channels, key_sets, tokens.clone());
+    let namespaces = Namespaces::new(channels.rules.clone())?;
+    let options = ClientOptions {
+        ping_interval: channels.keys.ping_interval,
+        pong_timeout: channels.keys.pong_timeout,
+        connect_timeout: channels.keys.connect_timeout,
+        expired_close_delay: channels.keys.expired_close_delay,
+        channels_max: channels.keys.channels_per_connection_max,
+    };
+    let policy = Policy::new(namespaces, Some(tokens), options, metrics);
+    Ok(Made { policy, sets })
+}

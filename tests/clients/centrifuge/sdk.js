@@ -1,0 +1,45 @@
+// What the scripts here share: the unchanged JavaScript SDK of the client protocol, over Node's `ws`.
+const path = require("path");
+const tools = path.join(__dirname, "../../.tools/node_modules");
+const { Centrifuge } = require(path.join(tools, "centrifuge"));
+const Protobuf = require(path.join(tools, "centrifuge/build/protobuf"));
+const { WebSocket } = require(path.join(tools, "ws"));
+
+// A client of `url` in "json" or "protobuf".
+function client(url, encoding, options = {}) {
+  const Sdk = encoding === "protobuf" ? Protobuf.Centrifuge : Centrifuge;
+  const quick = { minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 4000 };
+  return new Sdk(url, { websocket: WebSocket, ...quick, ...options });
+}
+
+// The next event of this name.
+function next(emitter, name) {
+  return new Promise((resolve) => { emitter.once(name, resolve); });
+}
+
+// Until `holds`, at most 10 s.
+async function until(what, holds) {
+  const end = Date.now() + 10000;
+  while (!holds()) {
+    if (Date.now() > end) throw new Error(`timeout: ${what}`);
+    await new Promise((resolve) => { setTimeout(resolve, 5); });
+  }
+}
+
+// A payload, as an encoding carries it.
+function pack(encoding, value) {
+  return encoding === "protobuf" ? new TextEncoder().encode(JSON.stringify(value)) : value;
+}
+function unpack(encoding, data) {
+  return encoding === "protobuf" ? JSON.parse(new TextDecoder().decode(data)) : data;
+}
+
+// Prints what a script saw and ends, also when it failed.
+function main(run) {
+  run().then(
+    (seen) => { console.log(JSON.stringify(seen)); process.exit(0); },
+    (error) => { console.error(error); process.exit(1); },
+  );
+}
+
+module.exports = { client, next, until, pack, unpack, main };
