@@ -16,7 +16,7 @@ use crate::clock;
 /// The timer does not wake the loop more often than this; what is due by then goes out together.
 const WAKE_INTERVAL_MIN: Duration = Duration::from_micros(50);
 
-/// A fixed rate of messages.
+/// A fixed rate of messages, the first of them one interval after the start.
 pub(crate) struct Pace {
     timer: OwnedFd,
     start: Instant,
@@ -53,7 +53,7 @@ impl Pace {
         let elapsed = now.saturating_duration_since(start);
         self.sent = from.max((elapsed.as_nanos() * u128::from(rate) / 1_000_000_000) as u64);
         (from..self.sent).map(move |number| {
-            let nanos = u128::from(number) * 1_000_000_000 / u128::from(rate);
+            let nanos = u128::from(number + 1) * 1_000_000_000 / u128::from(rate);
             (number, start + Duration::from_nanos(nanos as u64))
         })
     }
@@ -76,8 +76,8 @@ mod tests {
         let start = pace.start;
         let due: Vec<_> = pace.due(start + Duration::from_millis(3)).collect();
         let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(due, [(0, at(0)), (1, at(1)), (2, at(2))]);
+        assert_eq!(due, [(0, at(1)), (1, at(2)), (2, at(3))]);
         assert_eq!(pace.due(at(3)).count(), 0);
-        assert_eq!(pace.due(at(4)).next(), Some((3, at(3))));
+        assert_eq!(pace.due(at(4)).next(), Some((3, at(4))));
     }
 }
