@@ -3,8 +3,10 @@
 
 mod args;
 mod bench;
+mod channels;
 mod clock;
 mod echo;
+mod fanout;
 mod fleet;
 mod handshakes;
 mod histogram;
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     /// Send messages to an echo server, check every answer, measure
     Echo(echo::EchoArgs),
+    /// Publish to very many WebSocket subscribers, check every delivery, measure
+    Fanout(fanout::FanoutArgs),
     /// Hold very many idle connections, measure what they cost and how they are closed
     Idle(idle::IdleArgs),
     /// Make TLS handshakes again and again, or very many at once, measure what they cost
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     fleet::raise_open_files();
     let outcome = match Cli::parse().command {
         Command::Echo(args) => echo::main(&args),
+        Command::Fanout(args) => fanout::main(&args),
         Command::Idle(args) => idle::main(&args),
         Command::Handshakes(args) => handshakes::main(&args),
         Command::Bench(args) => bench::main(&args),

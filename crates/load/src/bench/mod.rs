@@ -4,6 +4,7 @@
 mod client;
 mod collector;
 mod collectors;
+mod fanout;
 mod looking;
 mod peers;
 mod scale;
@@ -42,6 +43,8 @@ enum What {
     Looking,
     /// Very many idle connections, and a drain of all of them
     Scale,
+    /// Processor time and time of a delivery to very many subscribers, against every peer
+    Fanout,
     /// What TLS costs: idle connections, messages, handshakes beside nginx's, and a storm of them
     Tls,
 }
@@ -64,6 +67,9 @@ struct Settings {
     /// A virtual environment for the Python peers, made if it is not there
     #[arg(long, global = true, default_value = "target/bench-venv")]
     venv: PathBuf,
+    /// A folder for the packages of the Node peers, made if it is not there
+    #[arg(long, global = true, default_value = "target/bench-node")]
+    node: PathBuf,
     /// Where runs and the servers' logs are written
     #[arg(long, global = true, default_value = "target/bench")]
     output: PathBuf,
@@ -106,6 +112,7 @@ pub(crate) fn main(args: &BenchArgs) -> Result<()> {
         What::Speed => speed::run(settings),
         What::Looking => looking::run(settings),
         What::Scale => scale::run(settings),
+        What::Fanout => fanout::run(settings),
         What::Tls => tls::run(settings),
     }
 }

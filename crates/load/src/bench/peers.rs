@@ -30,7 +30,7 @@ const WEIR_HTTP: SocketAddr = local(7680);
 /// Its side port there.
 pub(super) const WEIR_OPS: SocketAddr = local(7660);
 /// Where every other server is told to listen.
-const PEER_PORT: u16 = 7690;
+pub(super) const PEER_PORT: u16 = 7690;
 /// The same as an address.
 pub(super) const PEER_ADDRESS: SocketAddr = local(PEER_PORT);
 
@@ -53,13 +53,18 @@ impl Peer {
     pub(super) fn nginx(folder: &Path) -> Self {
         let folder = folder.display().to_string();
         let arguments = ["-p", &folder, "-c", "nginx.conf", "-e", "error.log"];
-        // Debian keeps it where only its administrator looks.
+        Self::installed("nginx", "nginx", &arguments)
+    }
+
+    /// A server of the machine's own, which these arguments have listen at [`PEER_ADDRESS`].
+    pub(super) fn installed(name: &str, program: &str, arguments: &[&str]) -> Self {
+        // Debian keeps servers where only its administrator looks.
         let path = format!("{}:/usr/sbin", std::env::var_os("PATH").unwrap_or_default().display());
         Self {
-            name: "nginx".into(),
+            name: name.into(),
             address: PEER_ADDRESS,
-            program: "nginx".into(),
-            arguments: arguments.map(String::from).into(),
+            program: program.into(),
+            arguments: arguments.iter().copied().map(String::from).collect(),
             environment: vec![("PATH".into(), path)],
             ca: None,
         }
@@ -138,13 +143,13 @@ pub(super) fn on(wire: Wire, settings: &Settings) -> Result<Vec<Peer>> {
     Ok(peers)
 }
 
-/// Makes the virtual environment of the Python peers unless it is there and complete.
+/// Makes the virtual environment of the Python peers unless it is there and has these modules.
 ///
 /// # Errors
 /// When Python or a package cannot be had.
-pub(super) fn prepare_python(settings: &Settings) -> Result<()> {
+pub(super) fn prepare_python(settings: &Settings, modules: &str) -> Result<()> {
     let python = settings.venv.join("bin/python");
-    let complete = || succeeds(Command::new(&python).args(["-c", "import uvloop, websockets"]));
+    let complete = || succeeds(Command::new(&python).args(["-c", &format!("import {modules}")]));
     if python.exists() && complete() {
         return Ok(());
     }
@@ -167,7 +172,8 @@ fn rust_peer(settings: &Settings, name: &str, program: &str) -> Peer {
     peer(name, settings.rust_peers.join(program), Vec::new())
 }
 
-fn python_peer(settings: &Settings, name: &str, file: &str) -> Peer {
+/// A Python server of the peers' sources.
+pub(super) fn python_peer(settings: &Settings, name: &str, file: &str) -> Peer {
     let source = settings.peers.join(file).display().to_string();
     peer(name, settings.venv.join("bin/python"), vec![source])
 }

@@ -83,6 +83,7 @@ fn plan(settings: &Settings, wire: Wire, weir: &Peer, server_pid: u32) -> IdleAr
     };
     IdleArgs {
         target,
+        channels: None,
         connections: settings.connections.first().copied().unwrap_or(default),
         server_pid,
         hold: settings.duration.unwrap_or(if quick { Duration::from_secs(1) } else { HOLD }),

@@ -30,7 +30,7 @@ const TARGETS: [(&str, u16, f64); 10] = [
 /// # Errors
 /// When something cannot be started or an answer was wrong.
 pub(super) fn run(settings: &Settings) -> Result<()> {
-    peers::prepare_python(settings)?;
+    peers::prepare_python(settings, "uvloop, websockets")?;
     let rounds = settings.rounds(ROUNDS);
     println!("# Server processor time a message\n");
     println!("{}; 128-byte messages; runs of each: {rounds}.", machine());

@@ -44,6 +44,9 @@ pub(crate) trait Load {
         Then::Stay
     }
 
+    /// Connection `index` is open and stays: whatever is appended to `out` is the first that it sends.
+    fn first(&mut self, _index: usize, _out: &mut Vec<u8>) {}
+
     /// A whole message has come in on connection `index`. Whatever is appended to `out` goes out in
     /// one write with the answers to everything else in the same read.
     fn on_message(&mut self, index: usize, message: &[u8], now: Instant, out: &mut Vec<u8>);
@@ -260,6 +263,12 @@ impl Fleet {
         self.peers.sources = sources;
     }
 
+    /// Upgrades the next on another path. No connection may be on its way meanwhile.
+    pub(crate) fn set_path(&mut self, path: &str) {
+        debug_assert_eq!(self.peers.opening, 0, "a path is read when a connection is secured");
+        path.clone_into(&mut self.peers.target.path);
+    }
+
     /// Begins one more connection, whose handshake may stop in the middle of its first message.
     ///
     /// # Errors
@@ -320,7 +329,13 @@ impl Peers {
         self.open += 1;
         let shaken = self.slots[index].as_ref().and_then(|peer| peer.stream.shaken());
         if load.on_open(index, shaken, clock::now()) == Then::Close {
-            self.close(index, load);
+            return self.close(index, load);
+        }
+        self.out.clear();
+        load.first(index, &mut self.out);
+        let peer = self.slots[index].as_mut();
+        if peer.is_some_and(|peer| peer.write(&self.out).is_err()) {
+            self.end(index, End::Reset, load);
         }
     }
 

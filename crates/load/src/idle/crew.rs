@@ -27,15 +27,21 @@ struct Part {
 }
 
 impl Crew {
-    /// Starts this program again as often as `connections` need it.
+    /// Starts this program again as often as `connections` need it. They subscribe if there are
+    /// channels.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(target: &TargetArgs, connections: usize) -> Result<Self> {
+    pub(crate) fn start(
+        target: &TargetArgs,
+        channels: Option<usize>,
+        connections: usize,
+    ) -> Result<Self> {
         let files = crate::fleet::raise_open_files().saturating_sub(FILES_RESERVED).max(1);
         let count = connections.div_ceil(usize::try_from(files).unwrap_or(usize::MAX)).max(1);
         let share = |index: usize| connections * (index + 1) / count - connections * index / count;
-        let parts: Result<_> = (0..count).map(|index| Part::start(target, share(index))).collect();
+        let part = |index: usize| Part::start(target, channels, share(index));
+        let parts: Result<_> = (0..count).map(part).collect();
         Ok(Self { parts: parts? })
     }
 
@@ -98,12 +104,13 @@ impl Crew {
 }
 
 impl Part {
-    fn start(target: &TargetArgs, share: usize) -> Result<Self> {
+    fn start(target: &TargetArgs, channels: Option<usize>, share: usize) -> Result<Self> {
         let wire = target.wire.to_possible_value().context("every wire has a name")?;
         let mut child = Command::new(std::env::current_exe()?)
             .arg("idle-part")
             .args(["--wire", wire.get_name(), "--addr", &target.addr, "--path", &target.path])
             .args(target.tls.arguments())
+            .args(channels.map(|channels| format!("--channels={channels}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -28,6 +28,9 @@ pub(crate) use self::part::{PartArgs, main as part_main};
 pub(crate) struct IdleArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Subscribe each connection to one of so many channels (with --wire ws, and the --path of weir's)
+    #[arg(long, conflicts_with = "one_message")]
+    pub(crate) channels: Option<usize>,
     /// Connections to open
     #[arg(long, default_value_t = 19_000)]
     pub(crate) connections: usize,
@@ -132,7 +135,7 @@ pub(crate) fn main(args: &IdleArgs) -> Result<()> {
 /// # Errors
 /// When connections cannot be opened, or the server ends before it should.
 pub(crate) fn run(args: &IdleArgs, mut at_rest: impl FnMut() -> Result<()>) -> Result<IdleReport> {
-    let mut crew = Crew::start(&args.target, args.connections)?;
+    let mut crew = Crew::start(&args.target, args.channels, args.connections)?;
     let mut cycles = Vec::new();
     for round in 0..args.cycles {
         let mut cycle = open_and_rest(args, &mut crew, round)?;

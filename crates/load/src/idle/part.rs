@@ -6,25 +6,30 @@ use std::io::{BufRead, stdin};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::args::TargetArgs;
+use crate::channels::{self, Listener, Said};
 use crate::clock;
 use crate::fleet::{End, Fleet, Load, Target, loopback_sources};
+use crate::wire::Wire;
 
 /// What a part must know from its start.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PartArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Subscribe each connection to one of so many channels
+    #[arg(long)]
+    pub(crate) channels: Option<usize>,
 }
 
 /// One order; each is answered by one [`Answer`] when it is done.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Open so many connections, from local addresses of this block.
+    /// Open so many connections, and have their subscriptions made, from local addresses of this block.
     Open {
         /// Connections.
         count: usize,
@@ -75,7 +80,7 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// Obeys orders until its input ends.
 pub(crate) fn main(args: &PartArgs) -> Result<()> {
-    let mut part = Part::new(args.target.resolve()?)?;
+    let mut part = Part::new(args.target.resolve()?, args.channels)?;
     loop {
         if !part.fleet.turn(None, &mut part.quiet)? {
             continue;
@@ -96,10 +101,10 @@ struct Part {
 }
 
 impl Part {
-    fn new(target: Target) -> Result<Self> {
+    fn new(target: Target, channels: Option<usize>) -> Result<Self> {
         let fleet = Fleet::new(target.clone(), Vec::new())?;
         fleet.watch(stdin().as_raw_fd())?;
-        Ok(Self { target, fleet, quiet: Quiet::new() })
+        Ok(Self { target, fleet, quiet: Quiet::new(channels) })
     }
 
     fn obey(&mut self, order: Order) -> Result<Answer> {
@@ -109,6 +114,9 @@ impl Part {
                 self.quiet.pings = 0;
                 self.fleet.set_sources(loopback_sources(self.target.address, count, block));
                 self.fleet.open(count, OPENING_MAX, OPEN_TIMEOUT, &mut self.quiet)?;
+                if self.quiet.channels.is_some() {
+                    self.have_subscribed()?;
+                }
             }
             Order::Message => {
                 let open = self.fleet.open_count() as u64;
@@ -135,6 +143,16 @@ impl Part {
         Ok(self.quiet.answer(self.fleet.open_count()))
     }
 
+    fn have_subscribed(&mut self) -> Result<()> {
+        let open = self.fleet.open_count() as u64;
+        self.turn_until(ANSWERS_TIMEOUT, |part| {
+            part.quiet.subscribed >= open || part.quiet.refused.is_some()
+        })?;
+        let Quiet { subscribed, refused, .. } = &self.quiet;
+        ensure!(*subscribed == open, "{subscribed} of {open} subscribed; refused: {refused:?}");
+        Ok(())
+    }
+
     fn turn_until(&mut self, timeout: Duration, done: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = clock::now() + timeout;
         while !done(self) && clock::now() < deadline {
@@ -146,6 +164,12 @@ impl Part {
 
 /// Counts what happens on connections that are mostly idle.
 struct Quiet {
+    /// How many channels there are to subscribe to, if connections are to subscribe.
+    channels: Option<usize>,
+    listener: Listener,
+    subscribed: u64,
+    /// The first refusal of a command.
+    refused: Option<String>,
     ordered_at: Instant,
     right: u64,
     other: u64,
@@ -155,8 +179,12 @@ struct Quiet {
 }
 
 impl Quiet {
-    fn new() -> Self {
+    fn new(channels: Option<usize>) -> Self {
         Self {
+            channels,
+            listener: Listener::new(),
+            subscribed: 0,
+            refused: None,
             ordered_at: clock::now(),
             right: 0,
             other: 0,
@@ -167,7 +195,7 @@ impl Quiet {
     }
 
     fn start_order(&mut self) {
-        *self = Self { pings: self.pings, ..Self::new() };
+        *self = Self { pings: self.pings, ..Self::new(self.channels) };
     }
 
     fn answer(&mut self, open: usize) -> Answer {
@@ -183,8 +211,39 @@ impl Quiet {
     }
 }
 
+impl Quiet {
+    /// A frame of a connection that subscribes.
+    fn hear(&mut self, index: usize, frame: &[u8], out: &mut Vec<u8>) {
+        for said in self.listener.hear(frame) {
+            match said {
+                Said::Ping => {
+                    self.pings += 1;
+                    Wire::Ws.encode(channels::EMPTY, index as u32, out);
+                }
+                Said::Subscribed => self.subscribed += 1,
+                Said::Done => {}
+                Said::Publication(_) => self.other += 1,
+                Said::Refused(line) => {
+                    let line = String::from_utf8_lossy(line).into_owned();
+                    self.refused.get_or_insert(line);
+                }
+            }
+        }
+    }
+}
+
 impl Load for Quiet {
-    fn on_message(&mut self, _: usize, message: &[u8], _: Instant, _: &mut Vec<u8>) {
+    fn first(&mut self, index: usize, out: &mut Vec<u8>) {
+        if let Some(channels) = self.channels {
+            let name = format!("c{}", index % channels);
+            channels::begin(Some(&name), index as u32, out);
+        }
+    }
+
+    fn on_message(&mut self, index: usize, message: &[u8], _: Instant, out: &mut Vec<u8>) {
+        if self.channels.is_some() {
+            return self.hear(index, message, out);
+        }
         // The reply template may put something before the message.
         if message.ends_with(&MESSAGE) {
             self.right += 1;

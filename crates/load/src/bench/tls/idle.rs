@@ -65,6 +65,7 @@ fn measure(settings: &Settings, peer: &Peer, wire: Wire, connections: usize) -> 
     let addr = peer.address.to_string();
     let args = IdleArgs {
         target: TargetArgs { wire, addr, path: "/ws".into(), tls: peer.tls() },
+        channels: None,
         connections,
         server_pid: server.pid(),
         hold: if settings.quick { Duration::from_secs(1) } else { HOLD },
