@@ -1,6 +1,8 @@
 //! What has happened in channels, told to their subscribers: at most so many deliveries a turn, each
 //! channel that has something in its turn.
 
+use std::time::Instant;
+
 use weir_core::close::CloseReason;
 use weir_core::local::{Delivery, Post};
 
@@ -31,13 +33,14 @@ pub(super) struct Running {
 /// One turn of the fan-out.
 pub(super) struct Fanout<'a> {
     hub: &'a mut Hub,
+    now: Instant,
     post: &'a mut dyn Post,
     left: usize,
 }
 
 impl<'a> Fanout<'a> {
-    pub(super) fn new(hub: &'a mut Hub, post: &'a mut dyn Post) -> Self {
-        Self { hub, post, left: DELIVERIES_MAX }
+    pub(super) fn new(hub: &'a mut Hub, now: Instant, post: &'a mut dyn Post) -> Self {
+        Self { hub, now, post, left: DELIVERIES_MAX }
     }
 
     /// True when something is left for the next turn.
@@ -54,7 +57,7 @@ impl<'a> Fanout<'a> {
 
     /// Takes the events of channels that have grown, unless their earlier ones are still being told.
     fn read(&mut self) -> bool {
-        let mut live = Vec::new();
+        let (mut live, now) = (Vec::new(), self.now);
         let Hub { reader, shared, by_id, channels, running, expected, aside, .. } = &mut *self.hub;
         let inbox = std::sync::Arc::clone(reader.inbox());
         reader.drain(READS_MAX, |id: ChannelId| {
@@ -65,7 +68,12 @@ impl<'a> Fanout<'a> {
                 }
                 // Nobody here is subscribed any more; the broker lists it until it was read.
                 live.clear();
-                return shared.broker.read(&inbox, id, EVENTS_MAX, &mut live).more;
+                let more = shared.broker.read(&inbox, id, EVENTS_MAX, &mut live).more;
+                if !more {
+                    // A subscribe that failed half-way may have left it interested.
+                    shared.broker.unsubscribe(&inbox, id, now);
+                }
+                return more;
             };
             let channel = &mut channels[*at as usize];
             if !expected.is_empty() && expected.contains_key(&channel.name) {

@@ -211,9 +211,9 @@ impl Hub {
 }
 
 impl Local for Hub {
-    fn turn(&mut self, _now: Instant, post: &mut dyn Post) -> bool {
+    fn turn(&mut self, now: Instant, post: &mut dyn Post) -> bool {
         let more_orders = self.obey(post);
-        let more_events = Fanout::new(self, post).run();
+        let more_events = Fanout::new(self, now, post).run();
         more_orders || more_events
     }
 

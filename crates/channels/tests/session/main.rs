@@ -4,6 +4,7 @@
 mod connection;
 mod emulation;
 mod fanout;
+mod recovery;
 mod subscriptions;
 mod support;
 mod tokens;

@@ -136,7 +136,18 @@ impl World {
 
     /// Turns until nothing is left to do.
     pub(crate) fn settle(&mut self) {
-        while self.engine.turn(self.now).expect("pipes do not fail") {}
+        loop {
+            while self.engine.turn(self.now).expect("pipes do not fail") {}
+            // What is asked for runs there, and comes back as mail.
+            self.runtime.block_on(async {
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+            });
+            if !self.engine.turn(self.now).expect("pipes do not fail") {
+                return;
+            }
+        }
     }
 
     /// Moves time, with a look at every tenth of a second.
