@@ -49,7 +49,7 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
     let grown = grow(settings, rounds, &compared)?;
     let mut targets = report::targets(&compared);
     targets.push(dropped(&compared, &grown));
-    targets.push(rest::run(settings)?);
+    targets.extend(rest::run(settings)?);
     targets.iter().for_each(|target| println!("{target}"));
     settings.save("fanout", &[compared, grown])
 }
