@@ -22,8 +22,6 @@ use crate::shared::Shared;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Each request has one ask.
 const TICKET: Ticket = Ticket(0);
-const TAKEN: u16 = 204;
-const UNKNOWN: u16 = 404;
 
 /// The session of one POST.
 pub(crate) struct Emulation {
@@ -50,18 +48,19 @@ impl Session for Emulation {
             Ok(request) => request,
             Err(error) => return refuse(400, &error.to_string(), actions),
         };
-        let client = match request.node == self.shared.node() {
-            true => self.shared.client_of(&request.session),
-            false => None,
-        };
-        let Some(client) = client else { return unknown(actions) };
+        if request.node != self.shared.node() {
+            return refuse(404, "no such node", actions);
+        }
+        // Whose session has ended here is told so by the end of its stream: a client that heard it from
+        // this answer first would never read why. To one that never was nothing is said either.
+        let Some(client) = self.shared.client_of(&request.session) else { return };
         let delivery = deliver(Arc::clone(&self.shared), client, (*request.data).into());
         let delivery = tokio::time::timeout(DELIVERY_TIMEOUT, delivery);
         actions.ask(
             TICKET,
             Box::pin(async {
-                let status = delivery.await.map_err(|_| AskError::Timeout)?;
-                Ok(Response { status, body: Bytes::new() })
+                delivery.await.map_err(|_| AskError::Timeout)?;
+                Ok(Response { status: 204, body: Bytes::new() })
             }),
         );
     }
@@ -74,17 +73,16 @@ impl Session for Emulation {
         _now: Instant,
         actions: &mut Actions,
     ) {
-        match answer {
-            // Nothing to say is 204.
-            Ok(response) if response.status == TAKEN => {}
-            Ok(_) => unknown(actions),
-            Err(error) => refuse(503, &error.to_string(), actions),
+        // Nothing to say is 204.
+        if answer.is_err() {
+            refuse(503, "too busy to take commands", actions);
         }
     }
 }
 
-/// Gives the commands to the session, wherever it is.
-async fn deliver(shared: Arc<Shared>, client: Uid, data: Arc<[u8]>) -> u16 {
+/// Gives the commands to the session, wherever it is, and waits until every worker has looked: what
+/// the client sends next is to come behind them.
+async fn deliver(shared: Arc<Shared>, client: Uid, data: Arc<[u8]>) {
     let answers = Mutex::new(Vec::new());
     let order = || {
         let (reply, answer) = oneshot::channel();
@@ -95,15 +93,9 @@ async fn deliver(shared: Arc<Shared>, client: Uid, data: Arc<[u8]>) -> u16 {
     shared.order(order).await;
     for answer in answers.into_inner() {
         if let Ok(1..) = answer.await {
-            return TAKEN;
+            return;
         }
     }
-    UNKNOWN
-}
-
-/// It is not said which of them is unknown: who guesses learns nothing.
-fn unknown(actions: &mut Actions) {
-    refuse(UNKNOWN, "no such session on this node", actions);
 }
 
 fn refuse(status: u16, text: &str, actions: &mut Actions) {
