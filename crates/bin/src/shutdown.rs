@@ -126,8 +126,9 @@ impl Shutdown {
         if self.started(start).await {
             self.enter(Stage::Serving, work);
             self.asked().await;
-            self.enter(Stage::Unready, work);
+            // Before it is told: who reads of the stage finds that it holds.
             self.lifeline.notice.cancel();
+            self.enter(Stage::Unready, work);
             if self.wait(self.graces.unready.0, Until::Time, work).await == Left::Abandoned {
                 return Outcome::Abandoned;
             }
