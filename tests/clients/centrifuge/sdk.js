@@ -1,15 +1,25 @@
-// What the scripts here share: the unchanged JavaScript SDK of the client protocol, over Node's `ws`.
+// What the scripts here share: the unchanged JavaScript SDK of the client protocol, over Node's `ws` and `eventsource`.
 const path = require("path");
 const tools = path.join(__dirname, "../../.tools/node_modules");
 const { Centrifuge } = require(path.join(tools, "centrifuge"));
 const Protobuf = require(path.join(tools, "centrifuge/build/protobuf"));
 const { WebSocket } = require(path.join(tools, "ws"));
+const { EventSource } = require(path.join(tools, "eventsource"));
+
+// What the SDK is to connect to: a WebSocket, or the stream that the path's last part names.
+function endpoint(url) {
+  if (url.startsWith("ws")) return [url, { websocket: WebSocket }];
+  const transport = url.split("/").pop();
+  const emulationEndpoint = new URL("/emulation", url).href;
+  return [[{ transport, endpoint: url }], { eventsource: EventSource, emulationEndpoint }];
+}
 
 // A client of `url` in "json" or "protobuf".
 function client(url, encoding, options = {}) {
   const Sdk = encoding === "protobuf" ? Protobuf.Centrifuge : Centrifuge;
   const quick = { minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 4000 };
-  return new Sdk(url, { websocket: WebSocket, ...quick, ...options });
+  const [where, how] = endpoint(url);
+  return new Sdk(where, { ...how, ...quick, ...options });
 }
 
 // The next event of this name.
