@@ -250,10 +250,15 @@ async fn nginx_as_it_comes_passes_every_event_on_at_once() {
         gateway.address("streams")
     );
     let _nginx = Nginx::before(address, &site).await;
-    let peer = Peer::connect(address).await;
-    let mut events = Stream::events(peer, "hello").await;
+    let request = "GET /events?cf_connect=hello HTTP/1.1\r\nHost: weir\r\n\r\n";
+    let mut events = Stream::open(Peer::connect(address).await, request).await;
     assert!(!events.head.contains("x-accel"), "nginx takes it: {}", events.head);
-    assert_eq!(events.chunk().await, "data: hello\n\n");
+    // It makes chunks of its own.
+    let mut heard = events.chunk().await;
+    while heard.len() < "\r\ndata: hello\n\n".len() {
+        heard += &events.chunk().await;
+    }
+    assert_eq!(heard, "\r\ndata: hello\n\n");
 }
 
 #[tokio::test]
