@@ -26,7 +26,7 @@ async fn weir(config: &PathBuf, arguments: &[&str]) -> Finished {
 
 /// What PyJWT reads in a token: header and claims.
 async fn read(secret: &str, token: &str) -> (Value, Value) {
-    let arguments = ["tests/clients/token.py", "read", secret, token];
+    let arguments = ["tests/clients/pyjwt.py", "read", secret, token];
     let printed = tools::python(&arguments, "").await.succeeded();
     serde_json::from_str(&printed).expect("python prints JSON")
 }
@@ -34,7 +34,7 @@ async fn read(secret: &str, token: &str) -> (Value, Value) {
 /// A token that PyJWT has signed.
 async fn sign(secret: &str, claims: &Value) -> String {
     let claims = claims.to_string();
-    let arguments = ["tests/clients/token.py", "sign", secret, &claims];
+    let arguments = ["tests/clients/pyjwt.py", "sign", secret, &claims];
     tools::python(&arguments, "").await.succeeded().trim().to_owned()
 }
 
