@@ -11,7 +11,7 @@ use weir_core::context::RequestId;
 use weir_core::door::{Doorkeeper, Principal, Verdict, VerdictFuture};
 use weir_core::local::Note;
 use weir_core::service::{
-    Actions, Answer, Carrier, Goodbye, Message, Opening, Response, Service, Session, Ticket,
+    Actions, Answer, Carrier, Document, Goodbye, Message, Opening, Response, Service, Session, Ticket,
 };
 use weir_core::site::SiteWire;
 use weir_core::tls::TlsInfo;
@@ -52,6 +52,14 @@ impl Service for Guarded {
 
     fn subprotocols(&self) -> &[&'static str] {
         self.inner.subprotocols()
+    }
+
+    fn content_type(&self) -> Option<&'static str> {
+        self.inner.content_type()
+    }
+
+    fn document(&self, path: &str) -> Option<Document> {
+        self.inner.document(path)
     }
 
     fn carries_trace(&self) -> bool {

@@ -116,6 +116,17 @@ pub trait Service: Send + Sync + 'static {
         true
     }
 
+    /// The content type of its replies over HTTP. `None`: that of text or of bytes, as each one is.
+    fn content_type(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What a GET of this path is answered with, where otherwise only a POST is taken. The doorkeeper
+    /// is asked before.
+    fn document(&self, _path: &str) -> Option<Document> {
+        None
+    }
+
     /// Opens a session for a connection.
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session>;
 
@@ -129,6 +140,15 @@ pub trait Service: Send + Sync + 'static {
     fn trace<'m>(&self, message: &'m [u8]) -> (Found, &'m [u8]) {
         (Found::Nothing, message)
     }
+}
+
+/// Something to read that is the same for everybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Its content type.
+    pub content_type: &'static str,
+    /// Its bytes.
+    pub body: Bytes,
 }
 
 /// One connection's state above its wire.

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -56,6 +56,25 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The path that was asked for, which is one of those that the configured one stands for.
+    pub(super) fn target(&self) -> Arc<str> {
+        let configured = &self.answerer.site.paths[self.path];
+        match configured.prefix() {
+            Some(_) => self.head.uri.path().into(),
+            None => Arc::clone(&configured.path),
+        }
+    }
+
+    /// What the service shows to whoever reads this path.
+    fn document(&self) -> Option<Response<Full<Bytes>>> {
+        let service = &self.answerer.site.paths[self.path].service;
+        let document = service.document(self.head.uri.path())?;
+        let mut response = Response::new(Full::new(document.body));
+        let content_type = HeaderValue::from_static(document.content_type);
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        Some(response)
+    }
+
     /// What its connection goes on with once it leaves hyper.
     pub(super) fn taken(
         &self,
@@ -70,7 +89,7 @@ impl Asked<'_> {
             handshake: self.trace.and_then(|trace| trace.context().cloned()),
             introduction: Introduction {
                 principal,
-                path: Some(Arc::clone(&site.path)),
+                path: Some(self.target()),
                 headers: door::select(&self.head.headers, site.service.headers()),
                 query: self.head.uri.query().map(Box::from),
             },
@@ -200,6 +219,13 @@ impl Answerer {
                     Err(denial) => self.denied(denial, asked.id),
                 }
             }
+            (PathKind::Post { .. }, &Method::GET) => match asked.document() {
+                Some(document) => match self.admit(&asked, Carrier::Http).await {
+                    Ok(_) => document,
+                    Err(denial) => self.denied(denial, asked.id),
+                },
+                None => self.not_allowed(kind.methods(), asked.id),
+            },
             (PathKind::WebSocket { origins }, &Method::GET) => {
                 let checked = match offers_upgrade {
                     true => upgrade::check(asked.head, origins),
@@ -266,6 +292,7 @@ impl Answerer {
         let Asked { path, head, id, client, .. } = *asked;
         let site = &self.site.paths[path];
         let Some(doorkeeper) = site.service.doorkeeper() else { return Ok(None) };
+        let target = asked.target();
         let opening = Opening {
             conn: self.peer.conn,
             peer: client,
@@ -275,7 +302,7 @@ impl Answerer {
             request_id: id,
             tls: self.peer.tls.as_ref(),
             principal: None,
-            path: Some(&site.path),
+            path: Some(&target),
             headers: Some(&head.headers),
             query: head.uri.query(),
         };
@@ -305,10 +332,9 @@ impl Answerer {
         }
     }
 
-    /// The path that this request is for. Exact, and a query is no part of it.
+    /// The path that this request is for. A query is no part of it.
     pub(super) fn path(&self, head: &request::Parts) -> Option<(usize, &PathKind)> {
-        let mut paths = self.site.paths.iter();
-        let at = paths.position(|path| &*path.path == head.uri.path())?;
+        let at = self.site.find(head.uri.path())?;
         Some((at, &self.site.paths[at].kind))
     }
 

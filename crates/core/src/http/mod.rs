@@ -1,5 +1,5 @@
 //! HTTP/1.1 by hyper as an adapter: the handshake of WebSockets and streams, the carrier of POST
-//! routes. It frames requests strictly in front of hyper, routes by exact path, decides nothing else.
+//! routes. It frames requests strictly in front of hyper, routes by path, decides nothing else.
 //!
 //! A byte goes socket → [`gate`] → hyper → `answer` → `post`, `upgrade` or `stream`, and back through
 //! hyper, but for the head of a stream.
@@ -96,12 +96,20 @@ impl PathKind {
 
 /// One configured path of an HTTP listener.
 pub struct HttpPath {
-    /// Matched exactly against the path of the target; a query is ignored.
+    /// Matched exactly against the path of the target; a query is ignored. One that ends in `/*`
+    /// stands for every path that has something in place of the star, unless another is exactly that.
     pub path: Arc<str>,
     /// What it is for.
     pub kind: PathKind,
     /// Opens the sessions.
     pub service: Arc<dyn Service>,
+}
+
+impl HttpPath {
+    /// What every path that it stands for begins with; `None` when it is one path.
+    fn prefix(&self) -> Option<&str> {
+        self.path.strip_suffix('*').filter(|prefix| prefix.ends_with('/'))
+    }
 }
 
 /// What one HTTP listener serves. Built once, shared by its connections on all workers.
@@ -151,6 +159,18 @@ impl HttpSite {
     #[must_use]
     pub fn traced(self, tracing: &Arc<Tracing>) -> Self {
         Self { tracing: Arc::clone(tracing), ..self }
+    }
+
+    /// The path that is asked for, by its place in the list.
+    fn find(&self, asked: &str) -> Option<usize> {
+        let exactly = self.paths.iter().position(|path| *path.path == *asked);
+        exactly.or_else(|| {
+            let stands = |prefix: &str| asked.len() > prefix.len() && asked.starts_with(prefix);
+            let paths = self.paths.iter().enumerate();
+            let paths = paths.filter_map(|(at, path)| Some((at, path.prefix()?)));
+            let longest = paths.filter(|(_, prefix)| stands(prefix)).max_by_key(|(_, p)| p.len());
+            longest.map(|(at, _)| at)
+        })
     }
 
     /// The paths, in the order that [`HttpEnd::Upgraded`] and [`HttpTraffic`] name them by.

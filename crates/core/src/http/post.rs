@@ -99,6 +99,7 @@ impl Post<'_> {
 
     fn open(&self) -> Box<dyn Session> {
         let Answerer { site, peer, .. } = self.asked.answerer;
+        let target = self.asked.target();
         site.paths[self.asked.path].service.open(&Opening {
             conn: peer.conn,
             peer: self.asked.client,
@@ -108,7 +109,7 @@ impl Post<'_> {
             request_id: self.asked.id,
             tls: peer.tls.as_ref(),
             principal: self.principal.as_ref(),
-            path: Some(&site.paths[self.asked.path].path),
+            path: Some(&target),
             headers: Some(&self.asked.head.headers),
             query: self.asked.head.uri.query(),
         })
@@ -127,7 +128,9 @@ impl Post<'_> {
         let status = StatusCode::from_u16(status).ok().filter(|s| !s.is_informational());
         *response.status_mut() = status.unwrap_or(StatusCode::BAD_GATEWAY);
         *response.body_mut() = Full::new(payload);
-        response.headers_mut().insert(CONTENT_TYPE, content_type(kind));
+        let service = &self.asked.answerer.site.paths[self.asked.path].service;
+        let own = service.content_type().map(HeaderValue::from_static);
+        response.headers_mut().insert(CONTENT_TYPE, own.unwrap_or_else(|| content_type(kind)));
         self.asked.answerer.peer.traffic.message_sent(self.asked.path);
         response
     }
