@@ -11,7 +11,8 @@ use weir_core::context::RequestId;
 use weir_core::door::{Doorkeeper, Principal, Verdict, VerdictFuture};
 use weir_core::local::Note;
 use weir_core::service::{
-    Actions, Answer, Carrier, Document, Goodbye, Message, Opening, Response, Service, Session, Ticket,
+    Actions, Answer, Carrier, Document, Goodbye, Message, Opening, Response, Service, Session,
+    Ticket,
 };
 use weir_core::site::SiteWire;
 use weir_core::tls::TlsInfo;

@@ -9,6 +9,7 @@
 //! which tells subscribers what was published. Nothing here touches a socket or reads a clock, and only the check of a token may wait,
 //! for keys that somebody else publishes.
 
+pub mod api;
 pub mod broker;
 mod client;
 mod emulation;

@@ -27,6 +27,26 @@ impl SlowAction {
     }
 }
 
+/// Who publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// A backend, through the server API.
+    Api,
+}
+
+impl Origin {
+    const ALL: [Self; 2] = [Self::Client, Self::Api];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Api => "api",
+        }
+    }
+}
+
 /// What came of an attempt to catch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecoveryOutcome {
@@ -97,8 +117,9 @@ impl ChannelMetrics {
             )?,
             publications: counter(
                 "weir_channels_publications_total",
-                "Publications that clients made, by namespace.",
-                &["namespace"],
+                "Publications, by namespace and by who made them: a client, or a backend through the \
+                 server API.",
+                &["namespace", "origin"],
             )?,
             deliveries: counter(
                 "weir_channels_deliveries_total",
@@ -169,7 +190,8 @@ impl ChannelMetrics {
         let name = if name.is_empty() { NO_NAMESPACE } else { name };
         NamespaceCounts {
             subscriptions: self.subscriptions.with_label_values(&[name]),
-            publications: self.publications.with_label_values(&[name]),
+            publications: Origin::ALL
+                .map(|origin| self.publications.with_label_values(&[name, origin.as_str()])),
             deliveries: self.deliveries.with_label_values(&[name]),
             gaps: self.gaps.with_label_values(&[name]),
             behind: self.behind.with_label_values(&[name]),
@@ -205,7 +227,7 @@ const NO_NAMESPACE: &str = "(none)";
 #[derive(Debug)]
 pub struct NamespaceCounts {
     pub(crate) subscriptions: IntGauge,
-    pub(crate) publications: IntCounter,
+    publications: [IntCounter; Origin::ALL.len()],
     pub(crate) deliveries: IntCounter,
     pub(crate) gaps: IntCounter,
     pub(crate) behind: IntCounter,
@@ -215,6 +237,10 @@ pub struct NamespaceCounts {
 }
 
 impl NamespaceCounts {
+    pub(crate) fn published(&self, origin: Origin) {
+        self.publications[origin as usize].inc();
+    }
+
     pub(crate) fn slow(&self, action: SlowAction) {
         self.slow[action as usize].inc();
     }

@@ -10,6 +10,7 @@ use super::later::code;
 use super::{Client, Turn};
 use crate::broker::{ClientInfo, PAGE_MAX, Publication, Publish, Range, Since};
 use crate::hub::{wire_info, wire_publication};
+use crate::metrics::Origin;
 use crate::namespace::Channel;
 use crate::protocol::codes::{DisconnectCode, ErrorCode};
 use crate::protocol::command::{HistoryRequest, PublishRequest};
@@ -68,7 +69,7 @@ impl Client {
         let then = move |client: &mut Self, published: Result<_, _>, turn: &mut Turn<'_>| {
             match published {
                 Ok(_) => {
-                    counts.publications.inc();
+                    counts.published(Origin::Client);
                     client.reply(&Reply { id, body: Body::Publish(PublishResult {}) }, turn);
                 }
                 Err(error) => client.fail(id, code(error), turn),

@@ -1,6 +1,7 @@
 //! One connection served over an in-memory pipe, on a paused clock.
 
 mod deadlines;
+mod paths;
 mod refusals;
 mod served;
 mod sockets;
@@ -156,6 +157,11 @@ fn stop() -> HttpStop {
 fn connect_through(room: usize) -> Client {
     let registry = Registry::new();
     let site = site(&registry);
+    connect_to(site, registry, room)
+}
+
+/// To this site, which counts in `registry`.
+fn connect_to(site: HttpSite, registry: Registry, room: usize) -> Client {
     let stop = stop();
     let tally = Arc::new(Tally::default());
     let peer = HttpPeer {
