@@ -78,7 +78,7 @@ fn headers(lines: &[u8]) {
         headers.append(names[usize::from(*name) % names.len()].clone(), value);
     }
     for carrier in [Carrier::Http, Carrier::WebSocket] {
-        if let Ok(credential) = Credential::of_headers(&headers, carrier) {
+        if let Ok(credential) = Credential::of_request(&headers, None, carrier) {
             shown(&credential);
         }
     }

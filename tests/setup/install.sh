@@ -28,11 +28,11 @@ python3     python3
 '
 # What each is for: WebSocket clients, Grafana's types of dashboards and a compiler that holds our
 # dashboards against them, the schemas of what the Prometheus operator reads, the client protocol's SDK; WebSocket clients,
-# Kubernetes' schemas, YAML, the client protocol's SDK, tokens.
+# Kubernetes' schemas, YAML, the client protocol's SDK, tokens, the server API's SDK.
 node_packages='ws@8.23.0 @grafana/schema@13.2.3 typescript@5.9.3
     @kubernetes-models/prometheus-operator@6.0.0 centrifuge@5.8.0 eventsource@4.1.1'
 python_packages='websockets==17.4 kubernetes-validate==1.37.0 PyYAML==6.0.3 centrifuge-python==0.7.0
-    PyJWT==2.15.1'
+    PyJWT==2.15.1 cent==5.2.0'
 tools=tests/.tools
 
 # Debian keeps servers in sbin, which is not on everybody's path.

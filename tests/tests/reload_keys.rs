@@ -40,6 +40,10 @@ name = "ask"
 kind = "upstream"
 # routes.ask
 upstream = "spare"
+[[routes]]
+name = "api"
+kind = "channels_api"
+# routes.api
 [[upstreams]]
 name = "spare"
 # upstreams.spare
@@ -125,6 +129,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("routes.ask", "path", "\"/v2\""),
     ("routes.ask", "content_type", "\"application/json\""),
     ("routes.ask", "forward_headers", "[\"x-tenant\"]"),
+    ("routes.api", "base", "\"/v1\""),
+    ("routes.api", "error_mode", "\"transport\""),
     ("upstreams.spare", "targets", "[\"http://127.0.0.1:10\"]"),
     ("upstreams.spare", "resolve_interval", "\"5s\""),
     ("upstreams.spare", "connections_per_target_max", "16"),

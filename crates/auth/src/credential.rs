@@ -3,6 +3,7 @@
 
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName};
+use weir_core::http::query::value;
 use weir_core::service::Carrier;
 use zeroize::Zeroizing;
 
@@ -10,6 +11,9 @@ use crate::token::TOKEN_BYTES_MAX;
 
 /// The header of an API key.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// The field of an API key in a query.
+pub const QUERY_KEY: &str = "api_key";
 
 /// What the token follows in an entry of `Sec-WebSocket-Protocol`, for browsers.
 const PROTOCOL_PREFIX: &str = "weir.token.";
@@ -46,16 +50,27 @@ pub enum Shown {
 }
 
 impl Credential {
-    /// The credential among the headers of a request.
+    /// The credential of a request: among its headers, or an API key in this query, as
+    /// [`QUERY_KEY`]. Queries end up in logs and histories, so only routes whose protocol has a key
+    /// there show theirs.
     ///
     /// # Errors
     /// When there is none, or more than one. A header that is no text shows nothing.
-    pub fn of_headers(headers: &HeaderMap, carrier: Carrier) -> Result<Self, Shown> {
+    pub fn of_request(
+        headers: &HeaderMap,
+        query: Option<&str>,
+        carrier: Carrier,
+    ) -> Result<Self, Shown> {
         let text = |value: &http::HeaderValue| value.to_str().ok().map(str::to_owned);
         let authorizations = headers.get_all(AUTHORIZATION).iter().filter_map(text);
         let mut found: Vec<Self> = authorizations.filter_map(|value| of_scheme(&value)).collect();
         let keys = headers.get_all(X_API_KEY).iter().filter_map(text);
         found.extend(keys.map(|key| Self::ApiKey(Zeroizing::new(key))));
+        if let Some(key) = query.and_then(|query| value(query, QUERY_KEY)) {
+            // What is no text is no key.
+            let key = String::from_utf8(key).unwrap_or_default();
+            found.push(Self::ApiKey(Zeroizing::new(key)));
+        }
         if carrier == Carrier::WebSocket {
             let protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(text);
             for protocol in protocols.flat_map(|list| {
@@ -115,7 +130,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let found = Credential::of_headers(&map, carrier);
+        let found = Credential::of_request(&map, None, carrier);
         let found = found.as_ref().map_err(|shown| *shown).map(|found| match found {
             Credential::Token(text) => ("token", text.as_str()),
             Credential::ApiKey(text) => ("api_key", text.as_str()),
@@ -153,6 +168,21 @@ mod tests {
         check(Carrier::Http, &both, Err(Shown::TooMuch));
         let twice = [("authorization", "Bearer a.b.c"), ("authorization", "Bearer a.b.c")];
         check(Carrier::Http, &twice, Err(Shown::TooMuch));
+    }
+
+    #[test]
+    fn a_key_in_a_query_counts_only_where_one_looks_there() {
+        let headers = HeaderMap::new();
+        let found = |query| Credential::of_request(&headers, query, Carrier::Http);
+        let key = |text: &str| Ok(Credential::ApiKey(Zeroizing::new(text.to_owned())));
+        assert_eq!(found(Some("a=b&api_key=k%2Bx")), key("k+x"));
+        assert_eq!(found(Some("api_key=%ff")), key(""));
+        assert_eq!(found(Some("key=k")), Err(Shown::Nothing));
+        assert_eq!(found(None), Err(Shown::Nothing));
+        let mut both = HeaderMap::new();
+        both.insert(X_API_KEY, HeaderValue::from_static("k"));
+        let found = Credential::of_request(&both, Some("api_key=k"), Carrier::Http);
+        assert_eq!(found, Err(Shown::TooMuch));
     }
 
     #[test]

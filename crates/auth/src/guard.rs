@@ -24,6 +24,8 @@ pub struct GuardOptions {
     pub principals: Vec<String>,
     /// The listeners that it is reached through: labels.
     pub listeners: Vec<String>,
+    /// An API key may also be in the query.
+    pub query_key: bool,
 }
 
 /// The guard of one route. Clones are the same one.
@@ -35,6 +37,7 @@ struct Inner {
     identities: Arc<Identities>,
     doors: Vec<Door>,
     principals: Vec<String>,
+    query_key: bool,
 }
 
 /// Who knocks, for counters and the memory of failures.
@@ -50,11 +53,11 @@ type Finding = (Door, Result<Principal, Reason>);
 impl Guard {
     /// A guard at these doors.
     pub fn new(identities: Arc<Identities>, options: GuardOptions) -> Self {
-        let GuardOptions { doors, principals, listeners } = options;
+        let GuardOptions { doors, principals, listeners, query_key } = options;
         for listener in &listeners {
             identities.refusals.metrics.prepare(listener, &doors);
         }
-        Self(Arc::new(Inner { identities, doors, principals }))
+        Self(Arc::new(Inner { identities, doors, principals, query_key }))
     }
 
     /// How long a connection may wait with its first message.
@@ -214,7 +217,10 @@ impl Doorkeeper for Guard {
             return verdict;
         }
         let shown = match opening.headers {
-            Some(headers) => Credential::of_headers(headers, opening.carrier),
+            Some(headers) => {
+                let query = opening.query.filter(|_| self.0.query_key);
+                Credential::of_request(headers, query, opening.carrier)
+            }
             None => Err(Shown::Nothing),
         };
         self.judge(Knock::of(opening), shown, now)

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::Registry;
+use weir_channels::api::{Api, ApiLimits, ApiMetrics, ServerApi};
 use weir_channels::broker::Memory;
 use weir_channels::namespace::Namespaces;
 use weir_channels::tokens::TokenMetrics;
 use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
+use weir_core::clock;
 use weir_core::local::Locals;
 use weir_core::service::Service;
 
@@ -22,6 +24,8 @@ use crate::identities::{GuardMaker, KeySet};
 /// Everything that channels are made of, one configuration after another.
 pub struct ChannelMaker {
     shared: Arc<Shared>,
+    /// What backends ask.
+    api: Arc<Api>,
     metrics: ChannelMetrics,
     tokens: TokenMetrics,
     sets: Mutex<Sets>,
@@ -58,7 +62,9 @@ impl ChannelMaker {
             make(config, &metrics, &tokens, &Sets::default(), guards, maker)?;
         let broker = Arc::new(Memory::new(config.channels.limits.clone(), seed));
         let shared = Shared::new(broker, policy, metrics.clone(), !seed);
-        Ok(Self { shared, metrics, tokens, sets: Mutex::new(sets) })
+        let api = ApiMetrics::register(registry)?;
+        let api = Api::new(Arc::clone(&shared), ApiLimits::default(), api, clock::now());
+        Ok(Self { shared, api: Arc::new(api), metrics, tokens, sets: Mutex::new(sets) })
     }
 
     /// What is wrong with several processes, whose channels are each its own.
@@ -77,13 +83,20 @@ impl ChannelMaker {
         Arc::new(Hubs(Arc::clone(&self.shared)))
     }
 
-    /// Adds the routes that speak the client protocol.
+    /// Adds the routes that speak the client protocol, and those for backends.
     #[must_use]
     pub fn with_routes(&self, config: &Config, mut routes: Routes) -> Routes {
-        for route in config.routes.iter().filter(|route| matches!(route.kind, Kind::Channels)) {
+        for route in &config.routes {
             let name = route.keys.name.to_string();
-            let service = Channels::new(name.clone(), Arc::clone(&self.shared));
-            routes.insert(name, Arc::new(service) as Arc<dyn Service>);
+            let service: Arc<dyn Service> = match &route.kind {
+                Kind::Channels => Arc::new(Channels::new(name.clone(), Arc::clone(&self.shared))),
+                Kind::ChannelsApi(keys) => {
+                    let (base, api) = (keys.base.to_string(), Arc::clone(&self.api));
+                    Arc::new(ServerApi::new(name.clone(), base, keys.error_mode, api))
+                }
+                Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) => continue,
+            };
+            routes.insert(name, service);
         }
         routes
     }

@@ -107,7 +107,7 @@ fn route_spec(route: &Route) -> Option<RouteSpec> {
             reply: keys.reply.to_string(),
             exit: keys.exit.as_deref().map(str::to_owned),
         },
-        Kind::Channels => return None,
+        Kind::Channels | Kind::ChannelsApi(_) => return None,
         Kind::Discard => RouteKind::Discard,
         Kind::Upstream(keys) => RouteKind::Upstream {
             upstream: keys.upstream.to_string(),

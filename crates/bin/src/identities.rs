@@ -15,6 +15,7 @@ use weir_upstream::{Upstream, UpstreamOptions};
 
 use crate::config::Config;
 use crate::config::auth::{Auth, Expired, JwksKeys, JwksUrl};
+use crate::config::route::Kind;
 use crate::engine::{Routes, UpstreamMaker};
 
 /// How long a fetch of a key set may still run when nobody needs it any more.
@@ -114,7 +115,9 @@ impl GuardMaker {
             let names_it = |one: &(String, &crate::config::values::Name)| **one.1 == *name;
             let listeners = config.listeners.iter();
             let listeners = listeners.filter(|one| one.routes("").iter().any(names_it));
+            let query_key = matches!(route.kind, Kind::ChannelsApi(_));
             let options = GuardOptions {
+                query_key,
                 doors: route.keys.auth.doors().to_vec(),
                 principals: route.keys.principals.iter().map(ToString::to_string).collect(),
                 listeners: listeners.map(|one| one.keys.name.to_string()).collect(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use weir_core::door::Doorkeeper;
-use weir_core::service::{Opening, Service, Session};
+use weir_core::service::{Document, Opening, Service, Session};
 use weir_core::trace::{Found, TraceContext};
 
 /// Where messages of a route carry a `traceparent`.
@@ -51,6 +51,14 @@ impl Service for Traced {
 
     fn subprotocols(&self) -> &[&'static str] {
         self.inner.subprotocols()
+    }
+
+    fn content_type(&self) -> Option<&'static str> {
+        self.inner.content_type()
+    }
+
+    fn document(&self, path: &str) -> Option<Document> {
+        self.inner.document(path)
     }
 
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {

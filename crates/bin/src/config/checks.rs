@@ -12,7 +12,7 @@ use weir_core::wire::length::Prefix;
 
 use super::auth::{Auth, KEY_SET};
 use super::faults::{Faults, did_you_mean};
-use super::listener::{Listener, Switch, Wire};
+use super::listener::{LengthKeys, LinesKeys, Listener, PathKind, Switch, Wire};
 use super::raw::Auto;
 use super::route::{Kind, Route};
 use super::section::Table;
@@ -200,6 +200,47 @@ pub(super) fn channels(listeners: &[Option<Listener>], routes: &[Option<Route>],
                 }
             }
             Some(_) | None => {}
+        }
+    }
+}
+
+/// The server API is asked by POST, and says what it has by the rest of the path.
+pub(super) fn channels_api(
+    listeners: &[Option<Listener>],
+    routes: &[Option<Route>],
+    faults: &Faults,
+) {
+    let base_of = |name: &Name| {
+        let mut routes = routes.iter().flatten().filter(|route| route.keys.name == *name);
+        routes.find_map(|route| match &route.kind {
+            Kind::ChannelsApi(keys) => Some(&keys.base),
+            Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) | Kind::Channels => None,
+        })
+    };
+    for (i, listener) in listeners.iter().enumerate() {
+        match listener.as_ref().map(|listener| &listener.wire) {
+            Some(Wire::Http(paths)) => {
+                for (j, path) in paths.iter().enumerate() {
+                    let Some(base) = base_of(&path.route) else { continue };
+                    let fits = path.path.strip_prefix(&**base);
+                    let fits = fits.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                    if !fits || !matches!(path.kind, PathKind::Post(_)) {
+                        let text = format!(
+                            "\"{}\" has kind = \"channels_api\", for \"post\" paths: \"{base}/*\", and \
+                             \"{base}\" for the older form",
+                            path.route
+                        );
+                        faults.add(&format!("listeners[{i}].paths[{j}].route"), text);
+                    }
+                }
+            }
+            Some(Wire::Lines(LinesKeys { route, .. }) | Wire::Length(LengthKeys { route, .. }))
+                if base_of(route).is_some() =>
+            {
+                let text = "kind = \"channels_api\" is for \"post\" paths";
+                faults.add(&format!("listeners[{i}].route"), text);
+            }
+            Some(Wire::Lines(_) | Wire::Length(_)) | None => {}
         }
     }
 }

@@ -122,7 +122,7 @@ choices!(PathKindName {
 section! {
     /// A path of a listener with wire = "http", which has one or more.
     pub struct PathKeys {
-        /// The path, matched exactly.
+        /// The path, matched exactly unless it ends in `/*`.
         pub path: HttpPath, like "/ws";
         /// "websocket", or "post": one message a request. "sse": Server-Sent Events, and
         /// "http_stream": messages in a response that does not end; the request may bring one message, as

@@ -3,11 +3,12 @@
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use serde_json::Value as Json;
+use weir_channels::api::ErrorMode;
 
 use super::auth::{Doors, ForwardHeader};
 use super::raw::{Auto, choices};
 use super::section::{Section, Table, section};
-use super::values::{Line, Name, Reply};
+use super::values::{HttpPath, Line, Name, Reply};
 
 /// The route's kind, by its name in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum KindName {
     Upstream,
     /// Channels.
     Channels,
+    /// Channels, for backends.
+    ChannelsApi,
 }
 
 choices!(KindName {
@@ -27,6 +30,7 @@ choices!(KindName {
     "discard" => KindName::Discard,
     "upstream" => KindName::Upstream,
     "channels" => KindName::Channels,
+    "channels_api" => KindName::ChannelsApi,
 });
 
 section! {
@@ -37,6 +41,7 @@ section! {
         /// "echo": weir answers by itself. "discard": nothing. "upstream": a message becomes an
         /// HTTP request, and its answer is the reply. "channels": publish and subscribe in the public
         /// Centrifugo protocol, for a "websocket" path, lines (JSON), or varint lengths (Protobuf).
+        /// "channels_api": what backends ask of channels, for a "post" path such as "/api/*".
         pub kind: KindName, like "echo";
         /// The field of a JSON message that carries a traceparent, such as "traceparent".
         pub trace_field: Option<Line> = "off";
@@ -77,6 +82,19 @@ section! {
     }
 }
 
+choices!(ErrorMode { "body" => ErrorMode::Body, "transport" => ErrorMode::Transport });
+
+section! {
+    /// Keys of a route with kind = "channels_api".
+    pub struct ChannelsApiKeys {
+        /// What its paths begin with: "/api" for "/api/publish".
+        pub base: HttpPath = "/api";
+        /// How errors are told: "body" is status 200 and an "error" in the body, "transport" the status
+        /// that is most like it. A request may ask for the latter.
+        pub error_mode: ErrorMode = "body";
+    }
+}
+
 /// A route.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -97,10 +115,13 @@ pub enum Kind {
     Upstream(UpstreamRouteKeys),
     /// Speaks the client protocol of channels.
     Channels,
+    /// Serves backends.
+    ChannelsApi(ChannelsApiKeys),
 }
 
 const ECHO: &str = "kind = \"echo\"";
 const UPSTREAM: &str = "kind = \"upstream\"";
+const CHANNELS_API: &str = "kind = \"channels_api\"";
 
 impl Route {
     /// Reads one table of `[[routes]]`.
@@ -109,29 +130,36 @@ impl Route {
         let keys = RouteKeys::read(&mut table);
         let echo = (EchoKeys::KEYS, ECHO);
         let upstream = (UpstreamRouteKeys::KEYS, UPSTREAM);
+        let api = (ChannelsApiKeys::KEYS, CHANNELS_API);
         let kind = match kind {
             Some(KindName::Echo) => {
                 let kind = EchoKeys::read(&mut table).map(Kind::Echo);
-                table.finish(&[RouteKeys::KEYS, EchoKeys::KEYS], &[upstream]);
+                table.finish(&[RouteKeys::KEYS, EchoKeys::KEYS], &[upstream, api]);
                 kind
             }
             Some(KindName::Discard) => {
-                table.finish(&[RouteKeys::KEYS], &[echo, upstream]);
+                table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
                 Some(Kind::Discard)
             }
             Some(KindName::Channels) => {
-                table.finish(&[RouteKeys::KEYS], &[echo, upstream]);
+                table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
                 Some(Kind::Channels)
             }
             Some(KindName::Upstream) => {
                 let kind = UpstreamRouteKeys::read(&mut table).map(Kind::Upstream);
-                table.finish(&[RouteKeys::KEYS, UpstreamRouteKeys::KEYS], &[echo]);
+                table.finish(&[RouteKeys::KEYS, UpstreamRouteKeys::KEYS], &[echo, api]);
+                kind
+            }
+            Some(KindName::ChannelsApi) => {
+                let kind = ChannelsApiKeys::read(&mut table).map(Kind::ChannelsApi);
+                table.finish(&[RouteKeys::KEYS, ChannelsApiKeys::KEYS], &[echo, upstream]);
                 kind
             }
             // A bad kind is one fault, so the keys of every kind pass.
             None => {
-                table.forget(&[EchoKeys::KEYS, UpstreamRouteKeys::KEYS]);
-                table.finish(&[RouteKeys::KEYS, EchoKeys::KEYS, UpstreamRouteKeys::KEYS], &[]);
+                let kinds = [EchoKeys::KEYS, UpstreamRouteKeys::KEYS, ChannelsApiKeys::KEYS];
+                table.forget(&kinds);
+                table.finish(&[RouteKeys::KEYS, kinds[0], kinds[1], kinds[2]], &[]);
                 None
             }
         };
@@ -142,7 +170,7 @@ impl Route {
     pub fn upstream(&self) -> Option<&Name> {
         match &self.kind {
             Kind::Upstream(keys) => Some(&keys.upstream),
-            Kind::Echo(_) | Kind::Discard | Kind::Channels => None,
+            Kind::Echo(_) | Kind::Discard | Kind::Channels | Kind::ChannelsApi(_) => None,
         }
     }
 
@@ -153,6 +181,7 @@ impl Route {
             Kind::Echo(keys) => shown.extend(keys.show()),
             Kind::Discard | Kind::Channels => {}
             Kind::Upstream(keys) => shown.extend(keys.show()),
+            Kind::ChannelsApi(keys) => shown.extend(keys.show()),
         }
         shown.into()
     }

@@ -74,7 +74,7 @@ text!(
 );
 
 text!(
-    /// A path that HTTP requests are matched with: exact, without query.
+    /// A path that HTTP requests are matched with, without query: exact, unless it ends in `/*`.
     HttpPath,
     "a path such as \"/ws\", without query or fragment",
     |text| text.starts_with('/')

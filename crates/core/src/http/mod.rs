@@ -15,7 +15,7 @@ mod io;
 mod metrics;
 mod origin;
 mod post;
-mod query;
+pub mod query;
 mod refusal;
 mod serve;
 mod stream;

@@ -2,7 +2,7 @@
 
 /// The value of the first field `name` of a query (application/x-www-form-urlencoded: `+` is a
 /// space). A `%` without two hexadecimal digits stands for itself (WHATWG URL, section 5.1).
-pub(super) fn value(query: &str, name: &str) -> Option<Vec<u8>> {
+pub fn value(query: &str, name: &str) -> Option<Vec<u8>> {
     let mut fields = query.split('&').map(|field| field.split_once('=').unwrap_or((field, "")));
     fields.find_map(|(key, value)| (key == name).then(|| decoded(value)))
 }
