@@ -28,6 +28,15 @@ pub(super) struct Running {
     hole: Option<Position>,
     /// The next subscriber.
     at: usize,
+    /// The channel has more that was not read: it is listed again when these are told.
+    more: bool,
+}
+
+impl Running {
+    /// Whether the channel came out of the inbox and was not read to its end.
+    pub(super) fn has_more(&self) -> bool {
+        self.more
+    }
 }
 
 /// One turn of the fan-out.
@@ -52,7 +61,7 @@ impl<'a> Fanout<'a> {
                 self.hub.running.push_back(channel);
             }
         }
-        unread || !self.hub.running.is_empty()
+        unread || !self.hub.running.is_empty() || self.hub.reader.is_waiting()
     }
 
     /// Takes the events of channels that have grown, unless their earlier ones are still being told.
@@ -80,8 +89,10 @@ impl<'a> Fanout<'a> {
                 aside.push(id);
                 return false;
             }
-            if channel.running.is_some() {
-                return true;
+            if let Some(running) = &mut channel.running {
+                // Listed again now, it would keep others from being looked at.
+                running.more = true;
+                return false;
             }
             live.clear();
             let read = shared.broker.read(&inbox, id, EVENTS_MAX, &mut live);
@@ -89,14 +100,15 @@ impl<'a> Fanout<'a> {
             if read.missed.is_some() {
                 channel.counts.behind.inc();
             }
-            if !live.is_empty() || hole.is_some() {
-                let framed = |live: Live| Framed::new(live.number, live.event);
-                let events = live.drain(..).map(framed).collect();
-                channel.running = Some(Box::new(Running { events, hole, at: 0 }));
-                channel.counts.width.observe(channel.len() as f64);
-                running.push_back(*at);
+            if live.is_empty() && hole.is_none() {
+                return read.more;
             }
-            read.more
+            let framed = |live: Live| Framed::new(live.number, live.event);
+            let events = live.drain(..).map(framed).collect();
+            channel.running = Some(Box::new(Running { events, hole, at: 0, more: read.more }));
+            channel.counts.width.observe(channel.len() as f64);
+            running.push_back(*at);
+            false
         })
     }
 
@@ -125,6 +137,9 @@ impl<'a> Fanout<'a> {
             return false;
         }
         Self::finish(channel, &running);
+        if running.more {
+            self.hub.reader.put_back(channel.id);
+        }
         true
     }
 
@@ -167,6 +182,8 @@ impl Teller<'_> {
         }
         for framed in &mut running.events {
             if framed.number <= subscriber.number {
+                // The subscription began in the stream that this was of, or in the one after it.
+                epoch = position(&framed.event).map(|position| position.epoch).or(epoch);
                 continue;
             }
             if let Some(position) = position(&framed.event)

@@ -200,6 +200,11 @@ impl Hub {
         let Some(channel) = self.channels.get_mut(place.channel as usize) else { return };
         if channel.remove(place.slot) && channel.is_empty() {
             let id = channel.id;
+            if channel.running.take().is_some_and(|running| running.has_more()) {
+                // The broker lists it until it was read.
+                self.reader.put_back(id);
+                self.wake.wake();
+            }
             let name = Arc::clone(&channel.name);
             self.channels.remove(place.channel as usize);
             self.running.retain(|running| *running != place.channel);

@@ -76,3 +76,35 @@ fn one_that_does_not_read_is_ended_and_the_others_are_complete() {
     assert_eq!(world.metric("weir_channels_slow_consumers_total"), 1.0);
     assert_eq!(world.metric("weir_channels_subscriptions"), 3.0);
 }
+
+#[test]
+fn a_channel_with_many_subscribers_keeps_no_other_one_waiting() {
+    let mut world = World::new(open());
+    let mut clients = subscribers(&mut world, 3000);
+    let mut other = world.client();
+    other.ask(&mut world, r#""subscribe":{"channel":"other"}"#);
+    let talker = world.client();
+    // More than one read of the channel, so that there is always more of it.
+    let mut id = 10;
+    let mut publish = |channel: &str, times: u64| {
+        for _ in 0..times {
+            id += 1;
+            let command = format!(r#"{{"id":{id},"publish":{{"channel":"{channel}","data":1}}}}"#);
+            talker.peer.send(command.as_bytes());
+            talker.peer.send(b"\n");
+        }
+    };
+    publish("news", 80);
+    assert!(world.engine.turn(world.now).expect("pipes do not fail"));
+    publish("other", 1);
+    let mut turns = 0;
+    while other.published().is_empty() {
+        assert!(world.engine.turn(world.now).expect("pipes do not fail"), "it is told at last");
+        turns += 1;
+    }
+    assert!(turns <= 3, "{turns} turns");
+    world.settle();
+    for client in &mut clients {
+        assert_eq!(client.published().len(), 80);
+    }
+}
