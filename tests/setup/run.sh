@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the workspace's tests once, runs each suite (a crate's unit tests, a file of tests/tests)
-# by itself, prints its result and its seconds, and closes with one line: N passed, N failed.
+# by itself, prints its result and its seconds, and closes with why tests failed and one line:
+# N passed, N failed.
 # Arguments are names of suites to run instead of all. The exit code is 0 only when all passed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -45,9 +46,17 @@ count() {
     sed -n 's/^fuzz /    /p' "$output"
     if [ "$code" != 0 ]; then
         cat "$output"
+        why "$name" >>"$reasons"
         # A suite that died without counting a failure (a crash, a signal) is a failure.
         [ "$bad" != 0 ] || broken=$((broken + 1))
     fi
+}
+
+# What a suite's failed tests said, without the log of the servers between them.
+why() {
+    echo "$1:"
+    grep -A 4 'panicked at' "$output" | grep -v '^stack backtrace' | cut -c 1-500 | sed 's/^/    /' |
+        head -60 || true
 }
 
 # Adds up one word of the "test result: ok. 3 passed; 0 failed; ..." lines.
@@ -65,8 +74,8 @@ wanted() {
 
 only=("$@")
 build
-output="$(mktemp)"
-trap 'rm -f "$log" "$output"' EXIT
+output="$(mktemp)" reasons="$(mktemp)"
+trap 'rm -f "$log" "$output" "$reasons"' EXIT
 target="$(cargo metadata --format-version 1 --no-deps |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')"
 export TESTED_WEIR="$target/debug/weir"
@@ -79,5 +88,6 @@ done < <(suites)
 ! wanted fuzz || run fuzz . tests/setup/fuzz.sh "${FUZZ_SECONDS:-120}"
 
 echo
+cat "$reasons"
 echo "$passed passed, $((failed + broken)) failed"
 [ "$((failed + broken))" = 0 ] && [ "$passed" != 0 ]

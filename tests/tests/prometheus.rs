@@ -1,6 +1,7 @@
 //! A real Prometheus scrapes weir under load and faults: every expression of the dashboards and
 //! rules gives something, and what a fault brings up comes up with it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -106,6 +107,39 @@ url = "http://127.0.0.1:9/keys.json"
 refresh_interval_min = "1s"
 "#;
 
+/// Channels with their server API, and keys for tokens.
+const CHANNELS: &str = r#"
+[[listeners]]
+name = "channels"
+address = "127.0.0.1:0"
+wire = "http"
+[[listeners.paths]]
+path = "/connection/websocket"
+kind = "websocket"
+route = "channels"
+[[listeners.paths]]
+path = "/api/*"
+kind = "post"
+route = "api"
+[[routes]]
+name = "channels"
+kind = "channels"
+[[routes]]
+name = "api"
+kind = "channels_api"
+[channels]
+allow_anonymous_connect_without_token = true
+[channels.without_namespace]
+history_size = 10
+history_ttl = "1m"
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+[[channels.token.keys]]
+name = "main"
+algorithm = "hmac"
+key = "a-shared-secret-of-32-bytes-or-more"
+"#;
+
 async fn gateway(upstream: &Upstream, pki: &Pki, collector: &Collector) -> Gateway {
     let secure = pki.issue("weir", &["weir.example"]).listener("");
     Gateway::start()
@@ -115,6 +149,7 @@ async fn gateway(upstream: &Upstream, pki: &Pki, collector: &Collector) -> Gatew
         .listener("guarded", "wire = \"lines\"\nroute = \"guarded\"")
         .tables("[[routes]]\nname = \"echo\"\nkind = \"echo\"")
         .tables(GUARDED)
+        .tables(CHANNELS)
         .shutdown("unready = \"60s\"\ndrain = \"2s\"\nforce = \"2s\"\nflush = \"2s\"")
         .answered_by(upstream.address(), "")
         .await
@@ -144,6 +179,7 @@ fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
             sleep(Duration::from_millis(100)).await;
         }
     });
+    load.spawn(subscribers_and_backends(gateway.address("channels")));
     let address = |listener| gateway.address(listener);
     let (lines, frames, web) = (address("lines"), address("frames"), address("http"));
     load.spawn(async move {
@@ -175,6 +211,30 @@ fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
         }
     });
     load
+}
+
+/// A subscriber that comes back to a channel into which a backend publishes; one asks for a channel
+/// that there is not, one has a bad token, and so has a backend.
+async fn subscribers_and_backends(web: SocketAddr) {
+    let path = "/connection/websocket";
+    loop {
+        let mut subscriber = WebSocket::connect_to(web, path, "").await;
+        subscriber.say(r#"{"id":1,"connect":{}}"#).await;
+        subscriber.hear().await;
+        let recover = r#""recover":true,"epoch":"none","offset":1"#;
+        let subscribe = format!(r#"{{"id":2,"subscribe":{{"channel":"orders",{recover}}}}}"#);
+        subscriber.say(&subscribe).await;
+        subscriber.hear().await;
+        subscriber.say(r#"{"id":3,"subscribe":{"channel":"nowhere:orders"}}"#).await;
+        subscriber.hear().await;
+        http::post(web, "/api/publish", br#"{"channel":"orders","data":1}"#).await;
+        subscriber.hear().await;
+        http::post(web, "/api/publish", br#"{"channel":"nowhere:orders","data":1}"#).await;
+        let mut stranger = WebSocket::connect_to(web, path, "").await;
+        stranger.say(r#"{"id":1,"connect":{"token":"none"}}"#).await;
+        stranger.expect_close().await;
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
