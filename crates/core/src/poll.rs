@@ -147,9 +147,8 @@ impl Poll for PipePoll {
     fn poll(&mut self, events: &mut Vec<Event>) -> io::Result<bool> {
         let before = events.len();
         // Starts after the last key of the turn before, so that nobody is always last.
-        let (head, tail): (Vec<_>, Vec<_>) =
-            self.watched.iter().partition(|(k, _)| **k < self.next);
-        for (key, watch) in tail.into_iter().chain(head) {
+        let (tail, head) = (self.watched.range(self.next..), self.watched.range(..self.next));
+        for (key, watch) in tail.chain(head) {
             if events.len() - before >= EVENTS_MAX {
                 self.next = *key;
                 return Ok(true);
