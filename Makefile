@@ -1,6 +1,6 @@
 # Every target is a line or two of cargo; `make check` and `make test` are exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz sim golden
+.PHONY: help run test check bench fuzz sessions sim golden
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 9
@@ -24,6 +24,9 @@ bench: ## Compare CPU time a message with the peer servers, minutes (BENCH=looki
 
 fuzz: ## Fuzz every wire for FUZZ_SECONDS in all (default 1800)
 	tests/setup/fuzz.sh $${FUZZ_SECONDS:-1800}
+
+sessions: ## Hold a million sessions (or SESSIONS) in one process: bytes of each, one publication to all
+	cargo run --release -p weir-channels --example sessions $(SESSIONS)
 
 sim: ## Run SEEDS simulated worlds (default 2000), or the one of SEED
 	WEIR_SEED=$(SEED) WEIR_SEEDS=$(or $(SEEDS),2000) cargo test -p weir-sim --test sim -- --nocapture
