@@ -41,6 +41,12 @@ impl Peer {
         Self::opened(within("a TCP connection", SOON, connecting).await.expect("connects"))
     }
 
+    /// Connects, unless nobody listens there now.
+    pub async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let connecting = TcpStream::connect(address);
+        Some(Self::opened(within("a TCP connection", SOON, connecting).await.ok()?))
+    }
+
     /// Connects from one of the loopback addresses.
     ///
     /// # Panics

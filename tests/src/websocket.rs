@@ -182,12 +182,17 @@ impl WebSocket {
 
     /// The next frame that is not a ping or a pong. Pings are answered.
     pub async fn next_message(&mut self) -> Frame {
+        self.try_next_message().await.expect("a frame before the end of the connection")
+    }
+
+    /// The same, or `None` when the connection ends without one.
+    pub async fn try_next_message(&mut self) -> Option<Frame> {
         loop {
-            let frame = self.next_frame().await;
+            let frame = self.peer.take_parsed(parse).await?;
             match frame.opcode {
                 opcode::PING => self.send_frame(true, opcode::PONG, &frame.payload).await,
                 opcode::PONG => {}
-                _ => return frame,
+                _ => return Some(frame),
             }
         }
     }

@@ -1,0 +1,134 @@
+//! Recovery is exact: subscribers that are cut in every way, while backends publish, end with the
+//! whole of each stream, or are told that they do not have it, and then only when it could not be.
+
+mod chance;
+mod ledger;
+mod publishers;
+mod subscriber;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use weir_tests::wait::within;
+use weir_tests::{Gateway, http};
+
+use chance::Chance;
+use ledger::Ledger;
+use subscriber::{Outcome, Subscriber};
+
+const SUBSCRIBERS: u64 = 1_000;
+const PUBLISHERS: u64 = 50;
+/// How long it is published and cut between two restarts.
+const PHASE: Duration = Duration::from_secs(5);
+/// Longest wait for everybody to have everything once nothing is published any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Channels whose histories reach over every outage, over short ones only, and one whose
+/// publications are so big that a subscriber which does not read is soon too far behind.
+const LONG: u64 = 30;
+const SHORT: u64 = 15;
+const LOUD: &str = "loud:speaker";
+
+/// What the histories of each kind keep, in publications.
+fn history_size(channel: &str) -> u64 {
+    match channel.split_once(':').expect("a namespace").0 {
+        "long" => 1_000,
+        "short" => 5,
+        _ => 250,
+    }
+}
+
+fn namespace(name: &str) -> String {
+    let size = history_size(&format!("{name}:"));
+    format!(
+        "[[channels.namespaces]]\nname = \"{name}\"\nhistory_size = {size}\nhistory_ttl = \"10m\"\n\
+         allow_recovery = true\nforce_recovery = true\nforce_positioning = true\n\
+         allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n"
+    )
+}
+
+async fn gateway(lines: SocketAddr, web: SocketAddr) -> Gateway {
+    Gateway::start()
+        .limits("outbox_bytes_max = \"64KiB\"")
+        .shutdown("unready = \"0s\"\ndrain = \"1s\"\nforce = \"1s\"\nflush = \"1s\"")
+        .tables(&format!(
+            "[[listeners]]\nname = \"channels\"\naddress = \"{lines}\"\nwire = \"lines\"\n\
+             route = \"channels\"\n\
+             [[listeners]]\nname = \"web\"\naddress = \"{web}\"\nwire = \"http\"\n\
+             [[listeners.paths]]\npath = \"/api/*\"\nkind = \"post\"\nroute = \"api\"\n\
+             [[routes]]\nname = \"channels\"\nkind = \"channels\"\n\
+             [[routes]]\nname = \"api\"\nkind = \"channels_api\"\n\
+             [channels]\nallow_anonymous_connect_without_token = true\n"
+        ))
+        .tables(&["long", "short", "loud"].map(namespace).concat())
+        .await
+}
+
+/// Ports that were free a moment ago, so that a weir that starts again is found where it was.
+fn free() -> SocketAddr {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("an address")
+}
+
+#[tokio::test]
+async fn subscribers_that_are_cut_lose_and_double_nothing_unless_they_are_told_so() {
+    let (lines, web) = (free(), free());
+    let mut running = gateway(lines, web).await;
+    let ledger = Arc::new(Ledger::default());
+    let (end, ended) = watch::channel(false);
+    let mut publishers = JoinSet::new();
+    for number in 0..PUBLISHERS {
+        let chance = Chance::new(number);
+        publishers.spawn(publishers::publish(web, number, chance, ledger.clone(), ended.clone()));
+    }
+    let mut subscribers = JoinSet::new();
+    for number in 0..SUBSCRIBERS {
+        let subscriber = Subscriber::new(lines, number, ledger.clone(), ended.clone());
+        subscribers.spawn(subscriber.run());
+    }
+
+    let mut too_slow = 0;
+    for last in [false, false, true] {
+        sleep(PHASE).await;
+        let action = [("action", "disconnected")];
+        let metrics = running.metrics().await;
+        too_slow += metrics.count("weir_channels_slow_consumers_total", &action);
+        if !last {
+            // A drain: everybody is sent away and comes back to streams that have begun anew.
+            running.signal(Signal::TERM);
+            // 1: those that do not read had to be cut.
+            assert!([0, 1].contains(&running.exit_code().await));
+            running = gateway(lines, web).await;
+        }
+    }
+    end.send_replace(true);
+    within("the publishers to end", PATIENCE, publishers.join_all()).await;
+    ledger.close(&tops(web).await);
+    let outcomes = within("everybody to have everything", PATIENCE, subscribers.join_all()).await;
+
+    let total = outcomes.iter().fold(Outcome::default(), Outcome::plus);
+    println!("{total:?}, {} published, {too_slow} too slow", ledger.published());
+    // Whatever was not exact has failed in its subscriber. Here: that all of it happened.
+    assert!(total.heard > 50_000, "{total:?}");
+    assert!(total.recovered > 1_000 && total.caught_up > 1_000, "{total:?}");
+    assert!(total.too_late > 10 && total.begun_anew > 1_000, "{total:?}");
+    assert!(too_slow > 10, "{too_slow} overflowed");
+}
+
+/// Where each stream ends: channel, epoch and offset.
+async fn tops(web: SocketAddr) -> Vec<(String, String, u64)> {
+    let mut tops = Vec::new();
+    for channel in publishers::channels() {
+        let body = format!(r#"{{"channel":"{channel}"}}"#);
+        let reply = http::post(web, "/api/history", body.as_bytes()).await.json();
+        let result = &reply["result"];
+        let epoch = result["epoch"].as_str().expect("an epoch").to_owned();
+        tops.push((channel, epoch, result["offset"].as_u64().unwrap_or(0)));
+    }
+    tops
+}
