@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::close::CloseReason;
 use crate::context::{ConnId, RequestId};
@@ -121,8 +121,8 @@ pub trait Service: Send + Sync + 'static {
         None
     }
 
-    /// What a GET of this path is answered with, where otherwise only a POST is taken. The doorkeeper
-    /// is asked before.
+    /// What a reader of this path is answered with: a GET where otherwise only a POST is taken, and
+    /// everybody on a path of documents. The doorkeeper is asked before.
     fn document(&self, _path: &str) -> Option<Document> {
         None
     }
@@ -149,6 +149,18 @@ pub struct Document {
     pub content_type: &'static str,
     /// Its bytes.
     pub body: Bytes,
+    /// Its entity tag, with its quotes (RFC 9110, section 8.8.3): a reader that has this version
+    /// already is told so, and nothing else.
+    pub etag: Option<HeaderValue>,
+    /// Further headers of its response.
+    pub headers: &'static [(HeaderName, HeaderValue)],
+}
+
+impl Document {
+    /// A document without a tag or further headers.
+    pub fn new(content_type: &'static str, body: Bytes) -> Self {
+        Self { content_type, body, etag: None, headers: &[] }
+    }
 }
 
 /// One connection's state above its wire.

@@ -72,7 +72,7 @@ impl Service for ServerApi {
     fn document(&self, path: &str) -> Option<Document> {
         let body = Bytes::from_static(DOCUMENT.as_bytes());
         let is_it = path.strip_prefix(&*self.base) == Some(DOCUMENT_PATH);
-        is_it.then_some(Document { content_type: JSON, body })
+        is_it.then(|| Document::new(JSON, body))
     }
 
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {

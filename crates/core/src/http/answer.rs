@@ -1,5 +1,5 @@
 //! From a request that hyper has parsed to its response: the body, the path, the request id.
-//! What the path's kind does is in `upgrade`, `post` and `stream`.
+//! What the path's kind does is in `upgrade`, `post`, `page` and `stream`.
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -19,7 +19,7 @@ use super::post::Post;
 use super::refusal::{self, Refusal};
 use super::stream::Stream;
 use super::traced::Ended;
-use super::{CurrentSite, HttpPeer, HttpSite, PathKind, StreamStart, cors, stream, upgrade};
+use super::{CurrentSite, HttpPeer, HttpSite, PathKind, StreamStart, cors, page, stream, upgrade};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::context::RequestId;
@@ -69,10 +69,7 @@ impl Asked<'_> {
     fn document(&self) -> Option<Response<Full<Bytes>>> {
         let service = &self.answerer.site.paths[self.path].service;
         let document = service.document(self.head.uri.path())?;
-        let mut response = Response::new(Full::new(document.body));
-        let content_type = HeaderValue::from_static(document.content_type);
-        response.headers_mut().insert(CONTENT_TYPE, content_type);
-        Some(response)
+        Some(page::show(document, &self.head.headers))
     }
 
     /// What its connection goes on with once it leaves hyper.
@@ -181,8 +178,7 @@ impl Answerer {
         trace: Option<&Arc<Trace>>,
     ) -> Answered {
         let Some((path, kind)) = self.path(head) else {
-            let response = self.error(StatusCode::NOT_FOUND, "no such path", id);
-            return Answered { path: None, response };
+            return Answered { path: None, response: self.no_such_path(id) };
         };
         let page = match cors::page(head, kind) {
             Ok(page) => page,
@@ -226,6 +222,12 @@ impl Answerer {
                 },
                 None => self.not_allowed(kind.methods(), asked.id),
             },
+            (PathKind::Page, &Method::GET | &Method::HEAD) => {
+                match self.admit(&asked, Carrier::Http).await {
+                    Ok(_) => asked.document().unwrap_or_else(|| self.no_such_path(asked.id)),
+                    Err(denial) => self.denied(denial, asked.id),
+                }
+            }
             (PathKind::WebSocket { origins }, &Method::GET) => {
                 let checked = match offers_upgrade {
                     true => upgrade::check(asked.head, origins),
@@ -236,9 +238,13 @@ impl Answerer {
             (PathKind::Stream { form, .. }, method) if stream::takes(*form, method) => {
                 Stream { asked, form: *form }.open().await
             }
-            (PathKind::Post { .. } | PathKind::WebSocket { .. } | PathKind::Stream { .. }, _) => {
-                self.not_allowed(kind.methods(), asked.id)
-            }
+            (
+                PathKind::Post { .. }
+                | PathKind::WebSocket { .. }
+                | PathKind::Stream { .. }
+                | PathKind::Page,
+                _,
+            ) => self.not_allowed(kind.methods(), asked.id),
         }
     }
 
@@ -336,6 +342,10 @@ impl Answerer {
     pub(super) fn path(&self, head: &request::Parts) -> Option<(usize, &PathKind)> {
         let at = self.site.find(head.uri.path())?;
         Some((at, &self.site.paths[at].kind))
+    }
+
+    fn no_such_path(&self, id: &RequestId) -> Response<Full<Bytes>> {
+        self.error(StatusCode::NOT_FOUND, "no such path", id)
     }
 
     fn not_allowed(&self, allowed: &'static str, id: &RequestId) -> Response<Full<Bytes>> {

@@ -33,7 +33,7 @@ pub(super) fn page(head: &request::Parts, kind: &PathKind) -> Result<Option<Page
     let origins = match kind {
         PathKind::Stream { origins, .. } => origins,
         PathKind::Post { origins } if !origins.is_empty() => origins,
-        PathKind::Post { .. } | PathKind::WebSocket { .. } => return Ok(None),
+        PathKind::Post { .. } | PathKind::WebSocket { .. } | PathKind::Page => return Ok(None),
     };
     if !origin::is_allowed(&head.headers, origins) {
         return Err(Foreign);

@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hyper as an adapter: the handshake of WebSockets and streams, the carrier of POST
 //! routes. It frames requests strictly in front of hyper, routes by path, decides nothing else.
 //!
-//! A byte goes socket → [`gate`] → hyper → `answer` → `post`, `upgrade` or `stream`, and back through
+//! A byte goes socket → [`gate`] → hyper → `answer` → `post`, `page`, `upgrade` or `stream`, and back through
 //! hyper, but for the head of a stream.
 //! What the gate refuses never reaches hyper.
 
@@ -14,6 +14,7 @@ mod head;
 mod io;
 mod metrics;
 mod origin;
+mod page;
 mod post;
 pub mod query;
 mod refusal;
@@ -72,6 +73,8 @@ pub enum PathKind {
         /// Which pages may connect.
         origins: Origins,
     },
+    /// Shows the documents of its service.
+    Page,
 }
 
 impl PathKind {
@@ -81,6 +84,7 @@ impl PathKind {
             Self::WebSocket { .. } => "GET",
             Self::Post { .. } => "POST",
             Self::Stream { form, .. } => stream::methods(*form),
+            Self::Page => page::METHODS,
         }
     }
 
@@ -89,7 +93,7 @@ impl PathKind {
         match self {
             Self::WebSocket { .. } => (Method::GET, 101),
             Self::Post { .. } | Self::Stream { form: Form::HttpStream, .. } => (Method::POST, 200),
-            Self::Stream { form: Form::Sse, .. } => (Method::GET, 200),
+            Self::Stream { form: Form::Sse, .. } | Self::Page => (Method::GET, 200),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Answerer {
         // Only a POST is a message here; that of a stream is looked at where it is handled.
         let service = self.path(head).and_then(|(path, kind)| match kind {
             PathKind::Post { .. } => Some(&self.site.paths[path].service),
-            PathKind::WebSocket { .. } | PathKind::Stream { .. } => None,
+            PathKind::WebSocket { .. } | PathKind::Stream { .. } | PathKind::Page => None,
         });
         let (carried, body) = match service.filter(|service| service.carries_trace()) {
             Some(service) => {

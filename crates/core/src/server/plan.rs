@@ -103,7 +103,7 @@ impl Plan {
             let mut site = |wire| self.site(options, listener, wire, &path.service);
             sites.push(match path.kind {
                 PathKind::WebSocket { .. } => PathSites::WebSocket(site(SiteWire::WebSocket)),
-                PathKind::Post { .. } => PathSites::Nowhere,
+                PathKind::Post { .. } | PathKind::Page => PathSites::Nowhere,
                 PathKind::Stream { form, .. } => {
                     let mut site =
                         |framing| site(SiteWire::Stream(stream::Options { form, framing }));

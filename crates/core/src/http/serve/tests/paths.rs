@@ -19,7 +19,7 @@ impl Service for Described {
 
     fn document(&self, path: &str) -> Option<Document> {
         let body = Bytes::from_static(b"read me");
-        (path == "/api/doc").then_some(Document { content_type: "text/markdown", body })
+        path.ends_with("/doc").then(|| Document::new("text/markdown", body))
     }
 
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
@@ -117,4 +117,27 @@ async fn a_document_is_read_by_get_and_everything_else_there_is_posted_to() {
     client.send(get("/api/other", "")).await;
     let (head, _) = client.expect(405).await;
     assert!(head.contains("allow: post\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn a_page_is_read_by_get_and_head_and_takes_nothing_else() {
+    let registry = Registry::new();
+    let page =
+        HttpPath { path: "/pages/*".into(), kind: PathKind::Page, service: Arc::new(Described) };
+    let metrics = HttpMetrics::register(&registry).unwrap();
+    let (limits, timeouts) = (Limits::default(), Timeouts::default());
+    let site = HttpSite::new("web".to_owned(), vec![page], limits, timeouts, &metrics);
+    let mut client = connect_to(site, registry, 64 << 10);
+    client.send(get("/pages/doc", "")).await;
+    let (head, body) = client.expect(200).await;
+    assert_eq!(body, "read me");
+    assert!(head.contains("content-type: text/markdown\r\n"), "{head}");
+    client.send(get("/pages/other", "")).await;
+    client.expect(404).await;
+    client.send(post_to("/pages/doc")).await;
+    let (head, _) = client.expect(405).await;
+    assert!(head.contains("allow: get, head\r\n"), "{head}");
+    client.send("HEAD /pages/doc HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    let head = client.rest().await;
+    assert!(head.contains("content-length: 7\r\n") && head.ends_with("\r\n\r\n"), "{head}");
 }
