@@ -47,16 +47,25 @@ fn named() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// The arrows of DESIGN section 3: each crate, and which of ours it may name.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("weir-core", &[]),
     ("weir-upstream", &["weir-core"]),
     ("weir-auth", &["weir-core", "weir-upstream"]),
     ("weir-channels", &["weir-core", "weir-auth"]),
     ("weir-pipeline", &["weir-core", "weir-upstream"]),
+    ("weir-demo", &["weir-core"]),
     ("weir-ops", &[]),
     (
         "weir",
-        &["weir-core", "weir-upstream", "weir-auth", "weir-channels", "weir-pipeline", "weir-ops"],
+        &[
+            "weir-core",
+            "weir-upstream",
+            "weir-auth",
+            "weir-channels",
+            "weir-pipeline",
+            "weir-demo",
+            "weir-ops",
+        ],
     ),
     ("weir-load", &[]),
     ("weir-sim", &["weir-core", "weir-upstream", "weir-pipeline"]),

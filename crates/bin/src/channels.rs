@@ -13,6 +13,7 @@ use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Share
 use weir_core::clock;
 use weir_core::local::Locals;
 use weir_core::service::Service;
+use weir_demo::Demo;
 
 use crate::client_tokens::{self, KeySets};
 use crate::config::Config;
@@ -83,7 +84,7 @@ impl ChannelMaker {
         Arc::new(Hubs(Arc::clone(&self.shared)))
     }
 
-    /// Adds the routes that speak the client protocol, and those for backends.
+    /// Adds the routes that speak the client protocol, those for backends, and the demo of both.
     #[must_use]
     pub fn with_routes(&self, config: &Config, mut routes: Routes) -> Routes {
         for route in &config.routes {
@@ -94,6 +95,7 @@ impl ChannelMaker {
                     let (base, api) = (keys.base.to_string(), Arc::clone(&self.api));
                     Arc::new(ServerApi::new(name.clone(), base, keys.error_mode, api))
                 }
+                Kind::Demo => Arc::new(Demo::new(name.clone())),
                 Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) => continue,
             };
             routes.insert(name, service);

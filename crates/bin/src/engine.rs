@@ -100,14 +100,14 @@ pub fn routes(config: &Config, parts: &RouteParts<'_>) -> anyhow::Result<BuiltRo
     build_routes(&specs, parts).context("routes")
 }
 
-/// `None` for a route of channels, which is not of the pipeline.
+/// `None` for a route of channels and for the demo, which are not of the pipeline.
 fn route_spec(route: &Route) -> Option<RouteSpec> {
     let kind = match &route.kind {
         Kind::Echo(keys) => RouteKind::Echo {
             reply: keys.reply.to_string(),
             exit: keys.exit.as_deref().map(str::to_owned),
         },
-        Kind::Channels | Kind::ChannelsApi(_) => return None,
+        Kind::Channels | Kind::ChannelsApi(_) | Kind::Demo => return None,
         Kind::Discard => RouteKind::Discard,
         Kind::Upstream(keys) => RouteKind::Upstream {
             upstream: keys.upstream.to_string(),
@@ -216,6 +216,7 @@ fn path(one: &HttpRoute, routes: &Routes) -> anyhow::Result<PathOptions> {
         PathKind::Post(list) => http::PathKind::Post { origins: origins(list) },
         PathKind::Sse(list) => stream(Form::Sse, list),
         PathKind::HttpStream(list) => stream(Form::HttpStream, list),
+        PathKind::Page => http::PathKind::Page,
     };
     Ok(PathOptions { path: one.path.to_string(), kind, service: find(routes, &one.route)? })
 }

@@ -214,7 +214,7 @@ pub(super) fn channels_api(
         let mut routes = routes.iter().flatten().filter(|route| route.keys.name == *name);
         routes.find_map(|route| match &route.kind {
             Kind::ChannelsApi(keys) => Some(&keys.base),
-            Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) | Kind::Channels => None,
+            Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) | Kind::Channels | Kind::Demo => None,
         })
     };
     for (i, listener) in listeners.iter().enumerate() {
@@ -239,6 +239,38 @@ pub(super) fn channels_api(
             {
                 let text = "kind = \"channels_api\" is for \"post\" paths";
                 faults.add(&format!("listeners[{i}].route"), text);
+            }
+            Some(Wire::Lines(_) | Wire::Length(_)) | None => {}
+        }
+    }
+}
+
+/// Only the demo has something to read, and nothing else.
+pub(super) fn pages(listeners: &[Option<Listener>], routes: &[Option<Route>], faults: &Faults) {
+    let route_of = |name: &Name| routes.iter().flatten().find(|route| route.keys.name == *name);
+    let is_demo = |name: &Name| route_of(name).map(|route| matches!(route.kind, Kind::Demo));
+    let fault = |key: String, name: &Name| {
+        let (demo, page) = ("kind = \"demo\"", "\"page\" paths");
+        let text = match is_demo(name) {
+            Some(true) => format!("\"{name}\" has {demo}, for {page}: \"/\" and \"/demo/*\""),
+            _ => format!("{page} are for routes with {demo}, and \"{name}\" has another"),
+        };
+        faults.add(&key, text);
+    };
+    for (i, listener) in listeners.iter().enumerate() {
+        match listener.as_ref().map(|listener| &listener.wire) {
+            Some(Wire::Http(paths)) => {
+                for (j, path) in paths.iter().enumerate() {
+                    let is_page = matches!(path.kind, PathKind::Page);
+                    if is_demo(&path.route).is_some_and(|is_demo| is_demo != is_page) {
+                        fault(format!("listeners[{i}].paths[{j}].route"), &path.route);
+                    }
+                }
+            }
+            Some(Wire::Lines(LinesKeys { route, .. }) | Wire::Length(LengthKeys { route, .. }))
+                if is_demo(route) == Some(true) =>
+            {
+                fault(format!("listeners[{i}].route"), route);
             }
             Some(Wire::Lines(_) | Wire::Length(_)) | None => {}
         }

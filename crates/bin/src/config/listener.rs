@@ -110,6 +110,8 @@ pub enum PathKindName {
     Sse,
     /// Messages in a response that does not end.
     HttpStream,
+    /// Something to read.
+    Page,
 }
 
 choices!(PathKindName {
@@ -117,6 +119,7 @@ choices!(PathKindName {
     "post" => PathKindName::Post,
     "sse" => PathKindName::Sse,
     "http_stream" => PathKindName::HttpStream,
+    "page" => PathKindName::Page,
 });
 
 section! {
@@ -126,7 +129,7 @@ section! {
         pub path: HttpPath, like "/ws";
         /// "websocket", or "post": one message a request. "sse": Server-Sent Events, and
         /// "http_stream": messages in a response that does not end; the request may bring one message, as
-        /// its body, or with GET as cf_connect in its query.
+        /// its body, or with GET as cf_connect in its query. "page": what its route has to read.
         pub kind: PathKindName, like "websocket";
         /// The route of its messages.
         pub route: Name, like "echo";
@@ -195,6 +198,8 @@ pub enum PathKind {
     Sse(Vec<Origin>),
     /// Messages in a response that does not end, for pages of these origins.
     HttpStream(Vec<Origin>),
+    /// Something to read.
+    Page,
 }
 
 const LINES: &str = "wire = \"lines\"";
@@ -301,6 +306,10 @@ impl HttpRoute {
                 table.finish(&[PathKeys::KEYS, PostKeys::KEYS], &[]);
                 kind.map(|keys| PathKind::Post(keys.origins))
             }
+            Some(PathKindName::Page) => {
+                table.finish(&[PathKeys::KEYS], &[]);
+                Some(PathKind::Page)
+            }
             None => {
                 table.forget(&[PagesKeys::KEYS]);
                 table.finish(&[PathKeys::KEYS, PagesKeys::KEYS], &[]);
@@ -318,6 +327,7 @@ impl HttpRoute {
             PathKind::Post(origins) => ("post", origins),
             PathKind::Sse(origins) => ("sse", origins),
             PathKind::HttpStream(origins) => ("http_stream", origins),
+            PathKind::Page => return json!({"path": path, "kind": "page", "route": route}),
         };
         json!({"path": path, "kind": kind, "route": route, "origins": origins.show()})
     }

@@ -214,6 +214,7 @@ impl Reading {
         }
         checks::channels(&self.listeners, &self.routes, faults);
         checks::channels_api(&self.listeners, &self.routes, faults);
+        checks::pages(&self.listeners, &self.routes, faults);
         checks::doors(&self.listeners, &self.routes, &self.auth, faults);
         for (i, upstream) in present(&self.upstreams) {
             checks::upstream(i, upstream, faults);

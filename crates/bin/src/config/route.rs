@@ -23,6 +23,8 @@ pub enum KindName {
     Channels,
     /// Channels, for backends.
     ChannelsApi,
+    /// The demo.
+    Demo,
 }
 
 choices!(KindName {
@@ -31,6 +33,7 @@ choices!(KindName {
     "upstream" => KindName::Upstream,
     "channels" => KindName::Channels,
     "channels_api" => KindName::ChannelsApi,
+    "demo" => KindName::Demo,
 });
 
 section! {
@@ -42,6 +45,7 @@ section! {
         /// HTTP request, and its answer is the reply. "channels": publish and subscribe in the public
         /// Centrifugo protocol, for a "websocket" path, lines (JSON), or varint lengths (Protobuf).
         /// "channels_api": what backends ask of channels, for a "post" path such as "/api/*".
+        /// "demo": a page that shows channels, for "page" paths "/" and "/demo/*".
         pub kind: KindName, like "echo";
         /// The field of a JSON message that carries a traceparent, such as "traceparent".
         pub trace_field: Option<Line> = "off";
@@ -117,6 +121,8 @@ pub enum Kind {
     Channels,
     /// Serves backends.
     ChannelsApi(ChannelsApiKeys),
+    /// Shows channels.
+    Demo,
 }
 
 const ECHO: &str = "kind = \"echo\"";
@@ -145,6 +151,10 @@ impl Route {
                 table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
                 Some(Kind::Channels)
             }
+            Some(KindName::Demo) => {
+                table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
+                Some(Kind::Demo)
+            }
             Some(KindName::Upstream) => {
                 let kind = UpstreamRouteKeys::read(&mut table).map(Kind::Upstream);
                 table.finish(&[RouteKeys::KEYS, UpstreamRouteKeys::KEYS], &[echo, api]);
@@ -170,7 +180,9 @@ impl Route {
     pub fn upstream(&self) -> Option<&Name> {
         match &self.kind {
             Kind::Upstream(keys) => Some(&keys.upstream),
-            Kind::Echo(_) | Kind::Discard | Kind::Channels | Kind::ChannelsApi(_) => None,
+            Kind::Echo(_) | Kind::Discard | Kind::Channels | Kind::ChannelsApi(_) | Kind::Demo => {
+                None
+            }
         }
     }
 
@@ -179,7 +191,7 @@ impl Route {
         let mut shown = self.keys.show();
         match &self.kind {
             Kind::Echo(keys) => shown.extend(keys.show()),
-            Kind::Discard | Kind::Channels => {}
+            Kind::Discard | Kind::Channels | Kind::Demo => {}
             Kind::Upstream(keys) => shown.extend(keys.show()),
             Kind::ChannelsApi(keys) => shown.extend(keys.show()),
         }

@@ -417,7 +417,9 @@ fn an_http_listener_maps_paths_to_routes() {
     let Wire::Http(routes) = &http.wire else { panic!("{http:?}") };
     assert!(matches!(&routes[0].kind, PathKind::WebSocket(origins) if origins.len() == 1));
     assert!(matches!(&routes[1].kind, PathKind::WebSocket(_)));
-    assert!(matches!(&routes[5].kind, PathKind::Post(origins) if origins.is_empty()));
+    assert!(matches!(&routes[5].kind, PathKind::Post(origins) if origins.len() == 1));
+    assert!(matches!(&routes[6].kind, PathKind::Page));
+    assert!(matches!(&routes[8].kind, PathKind::Post(origins) if origins.is_empty()));
     assert_eq!(config.runtime, Runtime { workers: 2, service_threads: 2 });
     assert_eq!(config.shutdown.total(), Duration::from_secs(35));
 }

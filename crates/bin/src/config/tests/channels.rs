@@ -165,3 +165,34 @@ fn the_environment_reaches_every_section_of_channels() {
     assert!(config.channels.rules.without_namespace.presence);
     assert_eq!(config.channels.token.token_keys.len(), 1);
 }
+
+#[test]
+fn pages_are_for_the_demo_and_the_demo_is_for_pages() {
+    let paths = |first: &str, second: &str| {
+        with(&format!(
+            r#"[[listeners]]
+name = "http"
+address = "127.0.0.1:8080"
+wire = "http"
+[[listeners.paths]]
+path = "/"
+kind = "page"
+route = "{first}"
+[[listeners.paths]]
+path = "/echo"
+kind = "post"
+route = "{second}"
+[[routes]]
+name = "demo"
+kind = "demo"
+"#
+        ))
+    };
+    load(&paths("demo", "echo"));
+    check_faults(
+        &paths("echo", "demo"),
+        r#"weir.toml:16: listeners[1].paths[0].route: "page" paths are for routes with kind = "demo", and "echo" has another
+weir.toml:20: listeners[1].paths[1].route: "demo" has kind = "demo", for "page" paths: "/" and "/demo/*"
+"#,
+    );
+}
