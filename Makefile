@@ -1,12 +1,15 @@
 # Every target is a line or two of cargo; `make check` and `make test` are exactly what CI runs.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz sessions sim golden
+.PHONY: help run demo test check bench fuzz sessions sim golden
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 9
 
 run: ## Start weir with its built-in settings (release build)
 	cargo run --release -p weir
+
+demo: ## Feed the page that `make run` serves on http://127.0.0.1:8080/, until Ctrl-C (release build)
+	cargo run --release -p weir-load -- demo
 
 test: ## Install what the tests need, then run every suite and print its time
 	tests/setup/install.sh

@@ -1,7 +1,7 @@
-//! The generator's one reader of time, and of the processor time it has used itself. weir's own
-//! clock is not used, so that the generator shares no code with what it measures.
+//! The generator's one reader of time, of the time of day, and of the processor time it has used
+//! itself. weir's own clock is not used, so that the generator shares no code with what it measures.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -9,6 +9,12 @@ use rustix::time::{ClockId, clock_gettime};
 #[expect(clippy::disallowed_methods, reason = "this is the generator's one reader of the clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// The time of day in milliseconds since 1970, with their fractions; 0 for a clock that is before.
+pub(crate) fn unix_millis() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_micros() as f64 / 1000.0
 }
 
 /// Processor time, user and system, that this process has used since it started.

@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod channels;
 mod clock;
+mod demo;
 mod echo;
 mod fanout;
 mod fleet;
@@ -37,6 +38,8 @@ enum Command {
     Idle(idle::IdleArgs),
     /// Make TLS handshakes again and again, or very many at once, measure what they cost
     Handshakes(handshakes::HandshakesArgs),
+    /// Feed the demo page: sensors and a chat over raw TCP, quotes over the server API
+    Demo(demo::DemoArgs),
     /// Measure weir beside its peers and print tables
     Bench(bench::BenchArgs),
     /// A process of `idle`
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Fanout(args) => fanout::main(&args),
         Command::Idle(args) => idle::main(&args),
         Command::Handshakes(args) => handshakes::main(&args),
+        Command::Demo(args) => demo::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::IdlePart(args) => idle::part_main(&args),
     };
