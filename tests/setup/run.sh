@@ -11,7 +11,7 @@ trap 'rm -f "$log"' EXIT
 
 # A build that fails prints its errors and ends the run: no test was run.
 build() {
-    cargo build --workspace --bin weir
+    cargo build --workspace --bin weir --bin weir-load
     cargo test --workspace --no-run --message-format=json-render-diagnostics >"$log"
 }
 

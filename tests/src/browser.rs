@@ -30,7 +30,12 @@ pub struct Browser {
     profile: PathBuf,
     page: WebSocket,
     calls: u64,
+    /// What it told of without being asked, of a page that is watched.
+    events: Vec<Value>,
 }
+
+/// More than any page here causes.
+const EVENTS_MAX: usize = 100_000;
 
 impl Browser {
     /// Starts Chromium and opens `url`.
@@ -39,7 +44,17 @@ impl Browser {
     ///
     /// When it does not start.
     pub async fn open(url: &str) -> Self {
-        Self::start(&profile(), url).await
+        Self::start(&profile(), url, false).await
+    }
+
+    /// Starts Chromium and opens `url`, and takes note of everything that the page asks for and of every
+    /// error: [`Browser::requests`], [`Browser::errors`].
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn open_watched(url: &str) -> Self {
+        Self::start(&profile(), url, true).await
     }
 
     /// Starts a Chromium that trusts this authority as its user has told it to, and opens `url`.
@@ -59,10 +74,10 @@ impl Browser {
             ca.display()
         );
         tools::shell(&trust, "").await.succeeded();
-        Self::start(&profile, url).await
+        Self::start(&profile, url, false).await
     }
 
-    async fn start(profile: &Path, url: &str) -> Self {
+    async fn start(profile: &Path, url: &str, is_watched: bool) -> Self {
         let mut command = Command::new("chromium");
         command
             .args(["--headless=new", "--remote-debugging-port=0", "--disable-gpu"])
@@ -80,14 +95,101 @@ impl Browser {
         let address = within("chromium's DevTools", START, listening).await;
         let page = WebSocket::connect_to(address, &page_path(address).await, "").await;
         let profile = profile.to_owned();
-        let mut browser = Self { _child: child, _stderr: stderr, profile, page, calls: 0 };
-        browser.call("Page.navigate", json!({ "url": url })).await;
+        let (calls, events) = (0, Vec::new());
+        let mut browser = Self { _child: child, _stderr: stderr, profile, page, calls, events };
+        if is_watched {
+            for domain in ["Network", "Runtime", "Log"] {
+                browser.call(&format!("{domain}.enable"), json!({})).await;
+            }
+        }
+        browser.go(url).await;
+        browser
+    }
+
+    /// Opens another page in place of this one.
+    ///
+    /// # Panics
+    ///
+    /// When it is not there in time.
+    pub async fn go(&mut self, url: &str) {
+        self.call("Page.navigate", json!({ "url": url })).await;
         let origin = eventually("the page", async || {
-            let origin = browser.run("location.href").await;
+            let origin = self.run("location.href").await;
             origin.as_str().is_some_and(|href| href.starts_with(url)).then_some(origin)
         });
         origin.await;
-        browser
+    }
+
+    /// Waits until a condition holds in the page; it may be read while the page is still loading.
+    ///
+    /// # Panics
+    ///
+    /// When it does not hold in time; the message says `what` was waited for.
+    pub async fn until(&mut self, what: &str, condition: &str) {
+        let condition =
+            format!("(() => {{ try {{ return {condition} }} catch {{ return null }} }})()");
+        eventually(what, async || (self.run(&condition).await == true).then_some(())).await;
+    }
+
+    /// Takes the network away from the page, or gives it back.
+    ///
+    /// # Panics
+    ///
+    /// When the browser does not.
+    pub async fn set_offline(&mut self, is_offline: bool) {
+        let unlimited = -1;
+        let conditions = json!({
+            "offline": is_offline, "latency": 0,
+            "downloadThroughput": unlimited, "uploadThroughput": unlimited,
+        });
+        self.call("Network.emulateNetworkConditions", conditions).await;
+    }
+
+    /// Pretends to prefer light or dark pages, and to have a window of this width.
+    ///
+    /// # Panics
+    ///
+    /// When the browser does not.
+    pub async fn look(&mut self, scheme: &str, width: u32) {
+        let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.call("Emulation.setEmulatedMedia", json!({ "features": feature })).await;
+        let metrics =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        self.call("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// Every URL that the page has asked for so far, those of WebSockets too. Only of a watched one.
+    pub async fn requests(&mut self) -> Vec<String> {
+        let plain = self.told("Network.requestWillBeSent", "/request/url").await;
+        [plain, self.told("Network.webSocketCreated", "/url").await].concat()
+    }
+
+    /// Every error so far: of scripts, and what the browser itself writes into the console. Only of a
+    /// watched page.
+    pub async fn errors(&mut self) -> Vec<String> {
+        let thrown = self.told("Runtime.exceptionThrown", "/exceptionDetails").await;
+        let logged =
+            self.events_of("Log.entryAdded").filter(|about| about["entry"]["level"] == "error");
+        let logged: Vec<String> = logged.map(|about| about["entry"].to_string()).collect();
+        let said =
+            self.events_of("Runtime.consoleAPICalled").filter(|about| about["type"] == "error");
+        let said: Vec<String> = said.map(|about| about["args"].to_string()).collect();
+        [thrown, logged, said].concat()
+    }
+
+    /// One value of each event of this name that has come, as text.
+    async fn told(&mut self, name: &str, pointer: &str) -> Vec<String> {
+        // What came before the answer has been read with it.
+        self.run("0").await;
+        let values = self.events_of(name).filter_map(|about| about.pointer(pointer));
+        values
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            .collect()
+    }
+
+    fn events_of(&self, name: &str) -> impl Iterator<Item = &Value> {
+        let events = self.events.iter().filter(move |event| event["method"] == name);
+        events.map(|event| &event["params"])
     }
 
     /// Runs a script in the page, awaits what it gives, and returns that.
@@ -115,6 +217,8 @@ impl Browser {
                 assert!(message["error"].is_null(), "{method}: {message}");
                 return message["result"].take();
             }
+            assert!(self.events.len() < EVENTS_MAX, "the page never rests");
+            self.events.push(message);
         }
     }
 }

@@ -21,9 +21,10 @@ use tokio::task::JoinHandle;
 
 use crate::http::{self, Reply};
 use crate::metrics::Metrics;
+use crate::tools;
 use crate::wait::{SOON, eventually, within};
 
-pub use binary::weir_command;
+pub use binary::{weir_command, weir_load_command};
 pub use settings::Settings;
 
 /// Longest wait for the process to end: a whole shutdown with the default stages.
@@ -179,6 +180,24 @@ impl Gateway {
         std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
         command.current_dir(&folder);
         let gateway = Self::spawn(command, folder);
+        gateway.ready().await;
+        gateway
+    }
+
+    /// Starts weir with the settings that are built in, as it prints them itself, but on free ports.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub async fn built_in_on_free_ports() -> Self {
+        let mut command = weir_command().await;
+        command.arg("print-config");
+        let printed = tools::run(command, "").await.succeeded();
+        let elsewhere = |line: &str| match line.rsplit_once(':') {
+            Some((address, _)) if line.starts_with("address = ") => format!("{address}:0\"\n"),
+            _ => format!("{line}\n"),
+        };
+        let gateway = Self::run(&printed.lines().map(elsewhere).collect::<String>()).await;
         gateway.ready().await;
         gateway
     }

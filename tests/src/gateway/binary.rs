@@ -13,6 +13,11 @@ pub async fn weir_command() -> Command {
     command
 }
 
+/// A command that runs the weir-load that lies beside the weir under test.
+pub async fn weir_load_command() -> Command {
+    Command::new(weir_binary().await.with_file_name("weir-load"))
+}
+
 /// The weir to test: `TESTED_WEIR` when it is set (`make test` builds once and sets it), otherwise
 /// the workspace's own, which is brought up to date first, once in each test program.
 ///
@@ -31,10 +36,10 @@ async fn find() -> PathBuf {
     // The whole workspace is named, so that features are those of `cargo test --workspace` and
     // nothing is compiled a second time.
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--workspace", "--bin", "weir"]);
+    build.args(["build", "--quiet", "--workspace", "--bin", "weir", "--bin", "weir-load"]);
     build.current_dir(crate::tools::repository());
     let status = build.status().await.expect("cargo starts");
-    assert!(status.success(), "cargo build --bin weir failed");
+    assert!(status.success(), "cargo build failed");
     beside_this_program()
 }
 
