@@ -153,6 +153,22 @@ async fn a_history_that_is_gone_is_told_and_not_papered_over() {
 }
 
 #[tokio::test]
+async fn an_outage_that_is_longer_than_a_history_is_told_with_what_is_missing() {
+    let gateway = Gateway::built_in_on_free_ports().await;
+    // 300 readings are kept of each sensor.
+    let _feed = feed(&gateway, &["--readings", "50"]).await;
+    let mut page = open(&gateway, "").await;
+    page.until("the chart to have points", "Number(chart.dataset.points) > 40").await;
+    page.run("document.querySelector('#cut-for').add(new Option('for 9 s', '9'))").await;
+    cut(&mut page, 9).await;
+    let outage = last_outage(&mut page).await;
+    // Quotes and the chat have room for it.
+    assert_eq!(page.run("outages.rows[0].cells[3].textContent").await, "in part 2 of 6");
+    let missed: u32 = outage["missed"].as_str().expect("a text").parse().expect("it is known");
+    assert!((4 * 300..4 * 1000).contains(&missed), "{outage}");
+}
+
+#[tokio::test]
 async fn the_page_falls_back_to_streams_and_recovers_there_too() {
     let gateway = Gateway::built_in_on_free_ports().await;
     let _feed = feed(&gateway, &[]).await;

@@ -1,4 +1,4 @@
-// The panel of the quotes: a row for each symbol, in the order in which they first come.
+// The panel of the quotes: a row for each symbol, by name.
 
 import { Rate } from "./measure.js";
 import { Sparkline } from "./sparkline.js";
@@ -44,7 +44,8 @@ export class Quotes {
     canvas.setAttribute("aria-hidden", "true");
     lately.append(canvas);
     element.append(name, shown, change, lately);
-    this.#body.append(element);
+    const behind = [...this.#body.rows].find((row) => row.dataset.symbol > symbol);
+    this.#body.insertBefore(element, behind ?? null);
     const row = { text, change, canvas, line: new Sparkline(canvas, 80), first: price, price };
     this.#rows.set(symbol, row);
     return row;
