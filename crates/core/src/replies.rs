@@ -24,7 +24,7 @@ pub(crate) struct Waiting {
 enum State {
     /// Its answer is on the way; dropping the guard cancels it.
     Pending { ticket: Ticket, seq: u64, _guard: AskGuard },
-    /// Encoded, and waiting for an earlier one. Empty when there is nothing to say.
+    /// Encoded, and waiting for an earlier one.
     Ready { bytes: Vec<u8>, messages: u32 },
 }
 
@@ -32,6 +32,8 @@ enum State {
 #[derive(Default)]
 pub(crate) struct Replies {
     slots: VecDeque<Slot>,
+    /// Messages whose slots were left empty: they have ended, and hold nobody up.
+    empty: Vec<Waiting>,
 }
 
 impl Replies {
@@ -67,7 +69,16 @@ impl Replies {
 
     /// Takes out the traces of all messages: their replies will not leave.
     pub(crate) fn take_traces(&mut self) -> Vec<Arc<Trace>> {
-        self.slots.iter_mut().filter_map(|slot| slot.message.trace.take()).collect()
+        let empty = self.empty.iter_mut();
+        let messages = self.slots.iter_mut().map(|slot| &mut slot.message).chain(empty);
+        messages.filter_map(|message| message.trace.take()).collect()
+    }
+
+    /// The slot that waits for `ticket` has nothing to say: it is given up at once, so that one slow
+    /// answer does not keep the slots of those behind it.
+    pub(crate) fn leave_empty(&mut self, ticket: Ticket) {
+        let Some(at) = self.slots.iter().position(|slot| slot.waits_for(ticket)) else { return };
+        self.empty.extend(self.slots.remove(at).map(|slot| slot.message));
     }
 
     /// Fills the slot that waits for `ticket`.
@@ -96,6 +107,7 @@ impl Replies {
         alone: bool,
         mut left: impl FnMut(Waiting),
     ) -> u32 {
+        self.empty.drain(..).for_each(&mut left);
         let mut sent = 0;
         while let Some(Slot { state: State::Ready { bytes, messages }, .. }) = self.slots.front() {
             let fits = out.len() + bytes.len() <= room || (alone && out.is_empty());

@@ -26,12 +26,13 @@ impl<S: Transport> Connection<S> {
         let timeouts = &lent.site.timeouts;
         self.window = 0;
         // While we hold the reading back, silence is ours and not the peer's.
-        let ours = self.is_held_back(lent.site) || self.in_flight() > 0 || self.flags.undecoded;
-        if ours {
+        let unread = self.is_held_back(lent.site) || self.flags.undecoded;
+        if unread || self.in_flight() > 0 {
             self.active = lent.tick;
             self.partial_since = lent.tick;
             self.heartbeat_sent = lent.tick;
-        } else if self.wake_at <= lent.tick {
+        }
+        if !unread && self.wake_at <= lent.tick {
             self.tell_time(lent);
         }
         if std::mem::take(&mut self.flags.wrote) && matches!(lent.site.wire, SiteWire::Stream(_)) {

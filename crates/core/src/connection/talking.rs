@@ -176,7 +176,7 @@ impl<S: Transport> Connection<S> {
             }
         }
         if let (Some(ticket), Some(replies)) = (owed, &mut self.replies) {
-            replies.fill(ticket, Vec::new(), 0);
+            replies.leave_empty(ticket);
         }
         if let Some(trace) = trace {
             self.leaves(trace, lent);

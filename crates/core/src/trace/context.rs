@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue};
+
 /// Which trace something belongs to, and which span of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
@@ -50,6 +52,17 @@ impl TraceContext {
             sampled,
             state: None,
         })
+    }
+
+    /// Tells a callee which trace it is a part of (section 3).
+    pub fn write_to(&self, headers: &mut HeaderMap) {
+        // Hexadecimal and dashes are a value; a state was checked to be visible ASCII.
+        if let Ok(parent) = HeaderValue::try_from(self.to_string()) {
+            headers.insert("traceparent", parent);
+        }
+        if let Some(Ok(state)) = self.state.as_deref().map(HeaderValue::from_str) {
+            headers.insert("tracestate", state);
+        }
     }
 
     /// Adds a `tracestate` (section 3.3), or nothing when it is not one: a bad state says nothing

@@ -28,7 +28,8 @@ use crate::site::{Site, SiteWire};
 use crate::transport::{PipePeer, PipeSocket, Socket, pipe};
 use crate::wire::lines::{EmptyLines, Options, UnfinishedLine};
 
-/// Echoes; `ask` waits for an answer first, `exit` ends.
+/// Echoes; `ask` waits for an answer first, `say` for one that is said ahead of others, `never` for
+/// none, and `exit` ends.
 struct Echo;
 
 impl Service for Echo {
@@ -65,6 +66,14 @@ impl Session for EchoSession {
                     }),
                 );
             }
+            b"never" => {
+                actions.ask(Ticket(u64::MAX), Box::pin(std::future::pending()));
+            }
+            b"say" => {
+                self.tickets += 1;
+                let said = Response { status: 204, body: bytes::Bytes::new() };
+                actions.ask(Ticket(self.tickets), Box::pin(std::future::ready(Ok(said))));
+            }
             other => actions.reply(message.kind, &[other]),
         }
     }
@@ -77,8 +86,10 @@ impl Session for EchoSession {
         _: Instant,
         actions: &mut Actions,
     ) {
-        if let Ok(response) = answer {
-            actions.reply(MessageKind::Text, &[&response.body]);
+        match answer {
+            Ok(response) if response.status == 204 => actions.say(MessageKind::Text, &[b"said"]),
+            Ok(response) => actions.reply(MessageKind::Text, &[&response.body]),
+            Err(_) => {}
         }
     }
 }
@@ -361,6 +372,23 @@ fn a_drain_answers_what_was_read_before_it() {
     }
     assert_eq!(peer.receive(99), b"answer\nanswer\nlast\nbye\n");
     assert_eq!(world.metrics.closed_for(CloseReason::Drained), 1);
+}
+
+#[test]
+fn an_answer_that_fills_no_slot_gives_it_up_though_an_earlier_one_is_waited_for() {
+    let limits = Limits { in_flight_max: 2, ..Limits::default() };
+    let mut world = world(limits, calm());
+    let peer = world.connect(4096);
+    peer.send(b"never\n");
+    for _ in 0..5 {
+        peer.send(b"say\n");
+        world.turns(2);
+        world.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        world.turns(2);
+        assert_eq!(peer.receive(99), b"said\n");
+    }
+    assert!(world.control.try_send(Control::Force).is_ok());
+    world.turns(1);
 }
 
 #[test]
