@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use weir_core::clock;
 use weir_core::context::{ConnId, RequestId};
-use weir_upstream::{Upstream, UpstreamRequest};
+use weir_upstream::{CallTerms, Upstream, UpstreamRequest};
 
 use crate::key::{Jwk, Key};
 use crate::metrics::{JwksMetrics, RefreshResult};
@@ -159,6 +159,7 @@ impl RemoteKeys {
             headers: HeaderMap::new(),
             body: bytes::Bytes::new(),
             request_id: RequestId::Message { conn: ConnId::from_raw(0), seq: 0 },
+            terms: CallTerms::default(),
         };
         let response = self.upstream.call(request).await.map_err(|_| RefreshResult::Unreachable)?;
         if response.status != StatusCode::OK {

@@ -10,7 +10,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use parking_lot::Mutex;
 use weir_core::context::RequestId;
 use weir_core::metrics::CoreMetrics;
@@ -20,7 +20,7 @@ use weir_core::service::{
 };
 use weir_core::stage::Stage;
 use weir_core::trace::{CallTrace, TraceContext};
-use weir_upstream::{CallTimings, Upstream, UpstreamRequest};
+use weir_upstream::{CallTerms, CallTimings, Upstream, UpstreamRequest};
 
 use crate::caller::Caller;
 
@@ -76,7 +76,8 @@ impl StageMetrics {
         self.0.get_or_init(|| metrics);
     }
 
-    fn count(&self, timings: CallTimings) {
+    /// Counts the stages of one call.
+    pub fn count(&self, timings: CallTimings) {
         if let Some(metrics) = self.0.get() {
             metrics.stage(Stage::PoolWait, timings.pool_wait);
             metrics.stage(Stage::Upstream, timings.upstream);
@@ -138,7 +139,7 @@ impl Plan {
     ) -> UpstreamRequest {
         let mut headers = caller.headers();
         if let Some(context) = context {
-            trace_headers(&context, &mut headers);
+            context.write_to(&mut headers);
         }
         UpstreamRequest {
             method: self.form.method.clone(),
@@ -147,6 +148,7 @@ impl Plan {
             headers,
             body: Bytes::copy_from_slice(message),
             request_id: request.clone(),
+            terms: CallTerms::default(),
         }
     }
 
@@ -154,17 +156,6 @@ impl Plan {
         let response = self.upstream.call_traced(request, trace).await?;
         self.stages.count(response.timings);
         Ok(Response::from(response))
-    }
-}
-
-/// Tells the callee which trace it is a part of (W3C Trace Context, section 3).
-fn trace_headers(context: &TraceContext, headers: &mut HeaderMap) {
-    // Hexadecimal and dashes are a value; a state was checked to be visible ASCII.
-    if let Ok(parent) = HeaderValue::try_from(context.to_string()) {
-        headers.insert("traceparent", parent);
-    }
-    if let Some(Ok(state)) = context.state.as_deref().map(HeaderValue::from_str) {
-        headers.insert("tracestate", state);
     }
 }
 

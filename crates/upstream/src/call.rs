@@ -23,6 +23,18 @@ pub struct UpstreamRequest {
     pub body: Bytes,
     /// Sent as `x-request-id`; replaces one in `headers`.
     pub request_id: RequestId,
+    /// How it differs from other calls of its upstream.
+    pub terms: CallTerms,
+}
+
+/// How one call differs from others of the same upstream. By default in nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallTerms {
+    /// The whole call ends within it, the wait for a connection included, when that is sooner than the
+    /// upstream's own timeouts. A target that has not answered by then has failed.
+    pub timeout: Option<Duration>,
+    /// Sending it twice means the same as once, whatever its method says.
+    pub repeatable: bool,
 }
 
 /// One whole HTTP response, whatever its status.
@@ -83,9 +95,10 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 impl UpstreamRequest {
-    /// Whether sending it twice means the same as once (RFC 9110 section 9.2.2).
+    /// Whether sending it twice means the same as once: by its method (RFC 9110 section 9.2.2), or
+    /// because the caller says so.
     pub(crate) fn is_idempotent(&self) -> bool {
-        self.method.is_idempotent()
+        self.method.is_idempotent() || self.terms.repeatable
     }
 
     /// The headers that go out to a target with this authority.
@@ -125,6 +138,7 @@ mod tests {
                 .collect(),
             body: Bytes::new(),
             request_id: RequestId::given(b"r-1").expect("a well-formed id"),
+            terms: CallTerms::default(),
         }
     }
 

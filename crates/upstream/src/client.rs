@@ -125,7 +125,8 @@ impl Upstream {
         &self.options
     }
 
-    /// Makes one call. It ends within `wait_timeout + connect_timeout + request_timeout`.
+    /// Makes one call. It ends within `wait_timeout + connect_timeout + request_timeout`, and within
+    /// its own [`CallTerms::timeout`](crate::CallTerms::timeout).
     ///
     /// # Errors
     ///
@@ -186,9 +187,10 @@ impl Upstream {
     ) -> Result<UpstreamResponse, UpstreamError> {
         let trace = trace.map(|trace| TracedCall::new(trace, self.name(), request));
         let mut record = CallRecord::new(&self.pool.metrics, clock::now(), trace);
-        let mut lease = self.acquire(&record).await?;
+        let ends = request.terms.timeout.map(|timeout| Instant::now() + timeout);
+        let mut lease = self.acquire(&record, ends).await?;
         record.granted(clock::now());
-        let result = self.granted_call(&mut lease, request, &mut record).await;
+        let result = self.granted_call(&mut lease, request, ends, &mut record).await;
         let (status, verdict) = judge(&result);
         record.ends_as(status);
         record.answered(lease.addr.address, &result);
@@ -205,12 +207,17 @@ impl Upstream {
     }
 
     /// Waits for a connection or the right to make one.
-    async fn acquire(&self, record: &CallRecord<'_>) -> Result<Lease, UpstreamError> {
+    async fn acquire(
+        &self,
+        record: &CallRecord<'_>,
+        ends: Option<Instant>,
+    ) -> Result<Lease, UpstreamError> {
         let answer = match self.pool.acquire() {
             Acquiring::Granted(lease) => Ok(lease),
             Acquiring::Refused(refusal) => Err(refusal),
             Acquiring::Waits(mut waiting) => {
-                match timeout(self.options.wait_timeout, waiting.answer()).await {
+                let deadline = first(Instant::now() + self.options.wait_timeout, ends);
+                match timeout_at(deadline, waiting.answer()).await {
                     Ok(answer) => answer,
                     Err(_) => {
                         record.refused(RefusedReason::WaitTimeout);
@@ -239,12 +246,13 @@ impl Upstream {
         &self,
         lease: &mut Lease,
         request: &UpstreamRequest,
+        ends: Option<Instant>,
         record: &mut CallRecord<'_>,
     ) -> Result<(UpstreamResponse, Option<Connection>), UpstreamError> {
-        let connection = self.connected(lease).await?;
+        let connection = self.connected(lease, ends).await?;
         let begun = clock::now();
         let pool_wait = record.connected(begun);
-        let deadline = Instant::from_std(begun) + self.options.request_timeout;
+        let deadline = first(Instant::from_std(begun) + self.options.request_timeout, ends);
         let mut resends = 0;
         let exchange = self.exchange(lease, connection, request, &mut resends);
         let exchanged = timeout_at(deadline, exchange).await;
@@ -252,7 +260,8 @@ impl Upstream {
         let (head, body, connection) = match exchanged {
             Ok(result) => result?,
             Err(_) => {
-                let timeout = self.options.request_timeout;
+                let own = self.options.request_timeout;
+                let timeout = request.terms.timeout.map_or(own, |timeout| timeout.min(own));
                 return Err(UpstreamError::RequestTimeout { target: lease.addr.address, timeout });
             }
         };
@@ -265,8 +274,12 @@ impl Upstream {
     }
 
     /// A connection for the lease, or for one of another target if connecting fails.
-    async fn connected(&self, lease: &mut Lease) -> Result<Connection, UpstreamError> {
-        let deadline = Instant::now() + self.options.connect_timeout;
+    async fn connected(
+        &self,
+        lease: &mut Lease,
+        ends: Option<Instant>,
+    ) -> Result<Connection, UpstreamError> {
+        let deadline = first(Instant::now() + self.options.connect_timeout, ends);
         match self.started(lease, deadline).await {
             Err(_) if self.elsewhere(lease) => self.started(lease, deadline).await,
             result => result,
@@ -341,7 +354,8 @@ impl Upstream {
             // The new connection takes the old one's slot, so it cannot be begun before the old
             // socket is closed.
             lease.start_again(connection.into_slot().await.ok_or(UpstreamError::Closed)?);
-            connection = self.connected(lease).await?;
+            // The exchange as a whole has a deadline already.
+            connection = self.connected(lease, None).await?;
         }
     }
 
@@ -370,6 +384,11 @@ impl Drop for Upstream {
         self.pool.turn(|pool, now| pool.close(now));
         self.stop.cancel();
     }
+}
+
+/// The sooner of an upstream's own deadline and the end of one call.
+fn first(deadline: Instant, ends: Option<Instant>) -> Instant {
+    ends.map_or(deadline, |ends| ends.min(deadline))
 }
 
 /// What the end of a granted call means for metrics and for the target's breaker.

@@ -26,7 +26,7 @@ mod targets;
 mod tls;
 mod traced;
 
-pub use call::{CallTimings, UpstreamRequest, UpstreamResponse};
+pub use call::{CallTerms, CallTimings, UpstreamRequest, UpstreamResponse};
 pub use client::Upstream;
 pub use error::{ConnectFault, UpstreamBuildError, UpstreamError};
 pub use metrics::UpstreamMetrics;

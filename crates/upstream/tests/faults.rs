@@ -274,6 +274,52 @@ mod kept_connections {
     }
 
     #[tokio::test]
+    async fn a_post_that_its_caller_calls_repeatable_is_sent_again() {
+        let server = hangs_up_on_the_second().await;
+        let bench = Bench::new(one_connection(options(&[server.url()])));
+        bench.get("/").await.expect("the first");
+        let mut request = post("/", b"may I?");
+        request.terms.repeatable = true;
+        bench.call(request).await.expect("sent again on a new connection");
+        assert_eq!((server.accepted(), server.requests()), (2, 3));
+        assert_eq!(bench.retries("stale"), 1.0);
+        bench.ends_clean().await;
+    }
+
+    #[tokio::test]
+    async fn a_call_with_a_timeout_of_its_own_ends_by_it_and_the_target_has_failed() {
+        let server = silent().await;
+        let breaker_failures = NonZeroU32::new(1);
+        let bench = Bench::new(UpstreamOptions { breaker_failures, ..options(&[server.url()]) });
+        let mut request = post("/", b"x");
+        request.terms.timeout = Some(Duration::from_millis(30));
+        let error = within("its timeout", bench.call(request)).await.expect_err("no answer");
+        let ms = Duration::from_millis(30);
+        assert!(matches!(error, UpstreamError::RequestTimeout { timeout, .. } if timeout == ms));
+        assert_eq!(bench.transitions("open"), 1.0);
+        bench.ends_clean().await;
+    }
+
+    #[tokio::test]
+    async fn a_calls_timeout_is_also_for_its_wait_for_a_connection() {
+        let server = silent().await;
+        let bench = Bench::new(one_connection(options(&[server.url()])));
+        let slow = bench.get("/");
+        let mut request = post("/", b"x");
+        request.terms.timeout = Some(Duration::from_millis(30));
+        let waits = async { within("its timeout", bench.call(request)).await };
+        tokio::select! {
+            biased;
+            _ = slow => panic!("it is never answered"),
+            error = waits => {
+                let error = error.expect_err("no connection");
+                assert!(matches!(error, UpstreamError::WaitTimeout { .. }), "{error}");
+            }
+        }
+        bench.ends_clean().await;
+    }
+
+    #[tokio::test]
     async fn a_connection_that_the_target_closes_while_idle_is_forgotten() {
         let (close, closing) = tokio::sync::watch::channel(false);
         let server = Server::start(move |mut peer: Peer| {

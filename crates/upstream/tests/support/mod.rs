@@ -18,7 +18,8 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use weir_core::context::RequestId;
 use weir_upstream::{
-    Upstream, UpstreamError, UpstreamMetrics, UpstreamOptions, UpstreamRequest, UpstreamResponse,
+    CallTerms, Upstream, UpstreamError, UpstreamMetrics, UpstreamOptions, UpstreamRequest,
+    UpstreamResponse,
 };
 
 /// An upstream with everything around it, named `backend`.
@@ -130,6 +131,7 @@ pub fn request(method: Method, path: &'static str, body: &'static [u8]) -> Upstr
         headers: HeaderMap::new(),
         body: Bytes::from_static(body),
         request_id: RequestId::given(b"test-1").expect("a well-formed id"),
+        terms: CallTerms::default(),
     }
 }
 
