@@ -6,13 +6,14 @@
 //! [`namespace`] decides which channels there are and who may do what in them, and [`tokens`] who
 //! somebody is. [`Channels`] is the service: a
 //! session for each connection, which reads commands and answers them, and on each worker a [`hub`],
-//! which tells subscribers what was published. Nothing here touches a socket or reads a clock, and only the check of a token may wait,
-//! for keys that somebody else publishes.
+//! which tells subscribers what was published. Through [`hooks`] a backend has its say. Nothing here touches a socket or reads a
+//! clock; what may wait are the check of a token, for keys that somebody else publishes, and a hook, for its backend.
 
 pub mod api;
 pub mod broker;
 mod client;
 mod emulation;
+pub mod hooks;
 pub mod hub;
 pub mod metrics;
 pub mod namespace;

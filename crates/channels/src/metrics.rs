@@ -212,6 +212,11 @@ impl ChannelMetrics {
         self.errors.with_label_values(&[code.as_str()]).inc();
     }
 
+    /// A command was answered with an error of a backend's own.
+    pub(crate) fn custom_error(&self) {
+        self.errors.with_label_values(&[CUSTOM]).inc();
+    }
+
     pub(crate) fn disconnect(&self, code: Option<DisconnectCode>) {
         self.disconnects.with_label_values(&[code.map_or(CUSTOM, DisconnectCode::as_str)]).inc();
     }

@@ -9,6 +9,7 @@ use weir_core::service::{Carrier, Opening, Service, Session};
 
 use crate::client::{Client, Opened};
 use crate::emulation::Emulation;
+use crate::hooks::caller::Caller;
 use crate::protocol::{Encoding, Form};
 use crate::shared::Shared;
 
@@ -19,12 +20,20 @@ const SUBPROTOCOLS: [&str; 3] = ["centrifuge-protobuf", "centrifuge-json", "weir
 pub struct Channels {
     route: String,
     shared: Arc<Shared>,
+    headers: Vec<HeaderName>,
 }
 
 impl Channels {
     /// The route of this name.
     pub fn new(route: String, shared: Arc<Shared>) -> Self {
-        Self { route, shared }
+        Self { route, shared, headers: vec![SEC_WEBSOCKET_PROTOCOL, CONTENT_TYPE] }
+    }
+
+    /// Keeps these headers of a handshake too, for hooks.
+    #[must_use]
+    pub fn with_headers(mut self, headers: &[HeaderName]) -> Self {
+        self.headers.extend_from_slice(headers);
+        self
     }
 }
 
@@ -34,7 +43,7 @@ impl Service for Channels {
     }
 
     fn headers(&self) -> &[HeaderName] {
-        &[SEC_WEBSOCKET_PROTOCOL, CONTENT_TYPE]
+        &self.headers
     }
 
     fn subprotocols(&self) -> &[&'static str] {
@@ -51,7 +60,10 @@ impl Service for Channels {
         let Some(wire) = opening.wire else {
             return Box::new(Emulation::new(Arc::clone(&self.shared), encoding));
         };
+        let hooks = self.shared.policy.load().hooks.clone();
+        let caller = hooks.map(|hooks| Box::new(Caller::of(opening, hooks.options())));
         Box::new(Client::new(Opened {
+            caller,
             shared: Arc::clone(&self.shared),
             wire,
             carrier: opening.carrier,

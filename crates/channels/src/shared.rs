@@ -13,6 +13,7 @@ use weir_core::context::ConnId;
 use weir_core::local::{Local, Locals, Wake};
 
 use crate::broker::Broker;
+use crate::hooks::Hooks;
 use crate::hub::orders::{Order, Orders};
 use crate::hub::{Hub, Uid};
 use crate::metrics::{ChannelMetrics, Counts};
@@ -54,6 +55,7 @@ pub struct Policy {
     pub(crate) namespaces: Namespaces,
     pub(crate) tokens: Option<Tokens>,
     pub(crate) options: ClientOptions,
+    pub(crate) hooks: Option<Arc<Hooks>>,
     counts: HashMap<Box<str>, Counts>,
 }
 
@@ -69,7 +71,14 @@ impl Policy {
             (namespace.name().into(), Arc::new(metrics.namespace(namespace.name())))
         });
         let counts = counts.collect();
-        Self { namespaces, tokens, options, counts }
+        Self { namespaces, tokens, options, hooks: None, counts }
+    }
+
+    /// Has a backend its say.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = Some(Arc::new(hooks));
+        self
     }
 
     /// The handles of a namespace of these rules.

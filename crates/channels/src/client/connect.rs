@@ -6,9 +6,10 @@ use std::time::Instant;
 use weir_auth::Moment;
 use weir_core::service::Carrier;
 
-use super::wanted::{Joined, Wanted};
+use super::wanted::{Joined, Renewal, Wanted};
 use super::{Client, State, Turn};
 use crate::broker::Answer;
+use crate::hooks::Hook;
 use crate::protocol::codes::{DisconnectCode, ErrorCode};
 use crate::protocol::command::{ConnectRequest, RefreshRequest};
 use crate::protocol::reply::{Body, ConnectResult, RefreshResult};
@@ -20,7 +21,7 @@ use crate::tokens::{ConnectionToken, ConnectionUse, Refusal, Verdict};
 const VERSION: &str = concat!("weir ", env!("CARGO_PKG_VERSION"));
 
 /// Where a client says that it was in its server-side subscriptions: channel, offset, epoch.
-type Positions = Vec<(Box<str>, u64, Box<str>)>;
+pub(super) type Positions = Vec<(Box<str>, u64, Box<str>)>;
 
 /// A client that is let in, on its way to its answer.
 struct Entering {
@@ -45,12 +46,13 @@ impl Client {
             .map(|(channel, sub)| ((&**channel).into(), sub.offset, (&*sub.epoch).into()))
             .collect();
         let policy = self.policy();
+        if let (Some(hooks), Some(caller)) = (&policy.hooks, &mut self.caller) {
+            caller.emulate(&request.headers, hooks.options());
+        }
         if request.token.is_empty() {
-            let known = !self.user.is_empty();
-            let free = policy.namespaces.may_connect_without_token();
-            return match known || free || policy.namespaces.is_insecure() {
-                true => self.enter(id, None, &positions, turn),
-                false => self.end(DisconnectCode::BadRequest, turn),
+            return match self.has_hook(Hook::Connect) {
+                true => self.ask_who(id, request, positions, turn),
+                false => self.connect_without_token(id, &positions, turn),
             };
         }
         let Some(tokens) = &policy.tokens else {
@@ -72,6 +74,20 @@ impl Client {
             None => client.fail(id, ErrorCode::Internal, turn),
         };
         self.later(id, look, then, turn);
+    }
+
+    /// The client has nothing to show.
+    pub(super) fn connect_without_token(
+        &mut self,
+        id: u32,
+        positions: &Positions,
+        turn: &mut Turn<'_>,
+    ) {
+        let known = !self.user.is_empty();
+        match known || self.policy().namespaces.may_connect_without_token() {
+            true => self.enter(id, None, positions, turn),
+            false => self.end(DisconnectCode::BadRequest, turn),
+        }
     }
 
     fn checked(
@@ -96,7 +112,7 @@ impl Client {
     }
 
     /// The client is in.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         id: u32,
         mut token: Option<ConnectionToken>,
@@ -110,6 +126,10 @@ impl Client {
             self.user = token.user.clone();
             self.conn_info = token.info.take();
             self.expires = token.expires;
+            self.renewal = Renewal::by_backend(self.has_hook(Hook::Refresh));
+            if let Some(caller) = &mut self.caller {
+                caller.meta = token.meta.take();
+            }
         }
         self.address = Some(address);
         let uid = self.uid();
@@ -184,7 +204,7 @@ impl Client {
     ) {
         let policy = self.policy();
         let client = self.uid().to_string();
-        let (expires, ttl) = time_left(self.expires, turn.now);
+        let (expires, ttl) = time_left(self.renewal.told(self.expires), turn.now);
         let now = turn.now;
         let subs = joined.iter().map(|one| ((&*one.channel).into(), one.result(now)));
         let ping = policy.options.ping_interval.map_or(0, |interval| interval.as_secs() as u32);
@@ -213,7 +233,8 @@ impl Client {
 
     pub(super) fn refresh(&mut self, id: u32, request: &RefreshRequest<'_>, turn: &mut Turn<'_>) {
         let policy = self.policy();
-        let Some(tokens) = policy.tokens.as_ref().filter(|_| !request.token.is_empty()) else {
+        let by_client = !request.token.is_empty() && self.renewal == Renewal::Client;
+        let Some(tokens) = policy.tokens.as_ref().filter(|_| by_client) else {
             return self.end(DisconnectCode::BadRequest, turn);
         };
         let shown = ConnectionUse::Refresh { user: &self.user };
@@ -238,11 +259,14 @@ impl Client {
         checked: Result<ConnectionToken, Refusal>,
         turn: &mut Turn<'_>,
     ) {
-        let token = match checked {
+        let mut token = match checked {
             Ok(token) => token,
             Err(refusal) => return self.refuse(id, refusal, turn),
         };
         self.expires = token.expires;
+        if let (Some(caller), Some(meta)) = (&mut self.caller, token.meta.take()) {
+            caller.meta = Some(meta);
+        }
         if token.info.is_some() {
             self.conn_info = token.info;
             self.info = None;

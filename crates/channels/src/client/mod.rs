@@ -1,7 +1,9 @@
 //! One connection in the client protocol: commands in, replies and pushes out, in the order that the
 //! protocol wants (section 1.5). Sans-I/O: what takes time is asked for, the rest happens in place.
 
+mod backend;
 mod connect;
+mod hooks;
 mod later;
 mod notes;
 mod out;
@@ -24,12 +26,13 @@ use weir_core::site::SiteWire;
 
 use self::later::Waits;
 use self::out::Out;
-use self::wanted::Sub;
+use self::wanted::{Renewal, Sub};
 use crate::broker::ClientInfo;
+use crate::hooks::caller::Caller;
 use crate::hub::{Hub, Place, Told, Uid};
 use crate::protocol::codes::{DisconnectCode, ErrorCode, close_reason, reconnects};
 use crate::protocol::push::{self, Event, Push};
-use crate::protocol::{Command, DecodeError, Encoding, Form, Limits, Reply, Request, frame};
+use crate::protocol::{Command, DecodeError, Encoding, Form, Limits, Reply, Request, frame, reply};
 use crate::shared::{Policy, Shared};
 
 /// What commands may be: as long as a message of the listener, which its wire has judged.
@@ -68,6 +71,10 @@ pub(crate) struct Client {
     subs: Vec<Sub>,
     /// When it ends unless it is refreshed.
     expires: Option<Instant>,
+    /// Who sees to it that it does not.
+    renewal: Renewal,
+    /// What backends are told of it, where there are hooks.
+    caller: Option<Box<Caller>>,
     ping: time::Ping,
     /// Why it was told to go, for the last word.
     farewell: Option<Box<(u16, Cow<'static, str>)>>,
@@ -81,6 +88,8 @@ struct Turn<'a> {
     actions: &'a mut Actions,
     out: Out,
     now: Instant,
+    /// The message that has caused it, when one has.
+    request: Option<&'a RequestId>,
 }
 
 impl Turn<'_> {
@@ -107,6 +116,8 @@ pub(crate) struct Opened {
     pub(crate) conn: ConnId,
     /// Who a doorkeeper says that it is.
     pub(crate) principal: Option<Arc<str>>,
+    /// What backends are told of it, where there are hooks.
+    pub(crate) caller: Option<Box<Caller>>,
 }
 
 impl Client {
@@ -125,6 +136,8 @@ impl Client {
             conn_info: None,
             subs: Vec::new(),
             expires: None,
+            renewal: Renewal::default(),
+            caller: opened.caller,
             ping: time::Ping::default(),
             farewell: None,
             waits: None,
@@ -152,15 +165,16 @@ impl Client {
         self.info.clone().unwrap_or_default()
     }
 
-    /// Does something in a turn, and says what came of it.
+    /// Does something in a turn that this message has caused, and says what came of it.
     fn turn(
         &mut self,
+        request: Option<&RequestId>,
         now: Instant,
         actions: &mut Actions,
         act: impl FnOnce(&mut Self, &mut Turn<'_>),
     ) {
         let out = Out::new(self.wire, self.encoding);
-        let mut turn = Turn { actions, out, now };
+        let mut turn = Turn { actions, out, now, request };
         act(self, &mut turn);
         turn.out.flush(turn.actions);
     }
@@ -188,11 +202,24 @@ impl Client {
             State::Refused => self.end(DisconnectCode::BadRequest, turn),
             State::Fresh | State::Connected => {
                 match Command::decode(self.encoding, bytes, &LIMITS) {
-                    Ok(command) => self.request(&command, turn),
+                    Ok(command) => self.in_its_turn(&command, bytes, turn),
                     Err(error) => self.malformed(&error, turn),
                 }
             }
         }
+    }
+
+    /// Handles a command, unless an earlier one of its channel waits for a backend.
+    fn in_its_turn(&mut self, command: &Command<'_>, bytes: &[u8], turn: &mut Turn<'_>) {
+        if let (Some(waits), Some(channel)) = (&mut self.waits, channel_of(&command.request))
+            && waits.is_busy(channel)
+        {
+            if !waits.stay_behind(channel, bytes) {
+                self.fail(command.id, ErrorCode::TooManyRequests, turn);
+            }
+            return;
+        }
+        self.request(command, turn);
     }
 
     fn request(&mut self, command: &Command<'_>, turn: &mut Turn<'_>) {
@@ -210,8 +237,7 @@ impl Client {
             (Request::Presence(request), _) => self.presence(id, &request.channel, turn),
             (Request::PresenceStats(request), _) => self.presence_stats(id, &request.channel, turn),
             (Request::History(request), _) => self.history(id, request, turn),
-            // No backend answers.
-            (Request::Rpc(_), _) => self.fail(id, ErrorCode::MethodNotFound, turn),
+            (Request::Rpc(request), _) => self.rpc(id, request, turn),
             (Request::Send(_), _) => self.end(DisconnectCode::NotAvailable, turn),
             (Request::Refresh(request), _) => self.refresh(id, request, turn),
             (Request::SubRefresh(request), _) => self.sub_refresh(id, request, turn),
@@ -230,11 +256,16 @@ impl Client {
     /// Answers a command with an error.
     fn fail(&mut self, id: u32, code: ErrorCode, turn: &mut Turn<'_>) {
         self.shared.metrics.error(code);
+        self.fail_with(id, code.into(), turn);
+    }
+
+    /// Answers a command with any error, which is counted already.
+    fn fail_with(&mut self, id: u32, error: reply::Error<'_>, turn: &mut Turn<'_>) {
         if id == 0 {
             // Nobody has asked, so nobody is told.
             return;
         }
-        self.reply(&Reply::error(id, code), turn);
+        self.reply(&Reply::error(id, error), turn);
         if self.state == State::Connecting {
             self.state = State::Refused;
             turn.actions.hold(false);
@@ -277,29 +308,30 @@ impl Client {
 
 impl Session for Client {
     fn on_open(&mut self, now: Instant, actions: &mut Actions) {
-        self.turn(now, actions, |client, turn| client.opened(turn));
+        self.turn(None, now, actions, |client, turn| client.opened(turn));
     }
 
     fn on_message(
         &mut self,
         message: Message<'_>,
-        _request: &RequestId,
+        request: &RequestId,
         now: Instant,
         actions: &mut Actions,
     ) {
-        self.turn(now, actions, |client, turn| client.commands(message.payload, turn));
+        let request = Some(request);
+        self.turn(request, now, actions, |client, turn| client.commands(message.payload, turn));
     }
 
     fn on_answer(
         &mut self,
         ticket: Ticket,
         _answer: Answer,
-        _request: &RequestId,
+        request: &RequestId,
         now: Instant,
         actions: &mut Actions,
     ) {
         let Some(then) = self.waits.as_mut().and_then(|waits| waits.take(ticket)) else { return };
-        self.turn(now, actions, |client, turn| {
+        self.turn(Some(request), now, actions, |client, turn| {
             if client.state != State::Over {
                 then(client, turn);
             }
@@ -307,17 +339,17 @@ impl Session for Client {
     }
 
     fn on_time(&mut self, now: Instant, actions: &mut Actions) {
-        self.turn(now, actions, |client, turn| client.time(turn));
+        self.turn(None, now, actions, |client, turn| client.time(turn));
     }
 
     fn on_note(&mut self, note: Note, now: Instant, actions: &mut Actions) {
         if let Ok(told) = note.downcast::<Told>() {
-            self.turn(now, actions, |client, turn| client.told(*told, turn));
+            self.turn(None, now, actions, |client, turn| client.told(*told, turn));
         }
     }
 
     fn on_close(&mut self, _reason: CloseReason, now: Instant, actions: &mut Actions) {
-        self.turn(now, actions, |client, turn| client.leave(turn));
+        self.turn(None, now, actions, |client, turn| client.leave(turn));
     }
 
     fn goodbye(&self, reason: CloseReason) -> Goodbye {
@@ -353,6 +385,25 @@ impl Client {
                 Goodbye::Message(bytes.into(), MessageKind::Binary)
             }
         }
+    }
+}
+
+/// The channel that a command is about; its place among others of that channel matters.
+fn channel_of<'a>(request: &'a Request<'_>) -> Option<&'a str> {
+    match request {
+        Request::Subscribe(request) => Some(&request.channel),
+        Request::Unsubscribe(request) => Some(&request.channel),
+        Request::Publish(request) => Some(&request.channel),
+        Request::SubRefresh(request) => Some(&request.channel),
+        Request::Presence(request) => Some(&request.channel),
+        Request::PresenceStats(request) => Some(&request.channel),
+        Request::History(request) => Some(&request.channel),
+        Request::Pong
+        | Request::Connect(_)
+        | Request::Rpc(_)
+        | Request::Send(_)
+        | Request::Refresh(_)
+        | Request::Ping(_) => None,
     }
 }
 

@@ -56,7 +56,7 @@ impl Client {
                     self.conn_info = Some((&*info).into());
                     self.info = None;
                 }
-                let (expires, ttl) = time_left(self.expires, turn.now);
+                let (expires, ttl) = time_left(self.renewal.told(self.expires), turn.now);
                 self.push("", Event::Refresh(Refresh { expires, ttl }), turn);
                 self.set_alarm(turn);
             }

@@ -22,6 +22,14 @@ use crate::protocol::{Map, Reply};
 /// What a user may do in a channel, subscribed or not.
 type May = fn(&Channel<'_, '_>, &str, bool) -> Result<(), ErrorCode>;
 
+/// What is published.
+#[derive(Clone, Copy)]
+pub(super) struct New<'a> {
+    pub(super) data: &'a [u8],
+    /// It is kept out of the history.
+    pub(super) skip_history: bool,
+}
+
 impl Client {
     /// Whether the client may do something in a channel. Otherwise its command is answered.
     fn may(&mut self, id: u32, channel: &str, may: May, turn: &mut Turn<'_>) -> bool {
@@ -45,26 +53,36 @@ impl Client {
         if request.kind != 0 {
             return self.fail(id, ErrorCode::NotAvailable, turn);
         }
-        if !self.may(
-            id,
-            &request.channel,
-            |channel, user, subscribed| channel.may_publish(user, subscribed),
-            turn,
-        ) {
-            return;
-        }
         let policy = self.policy();
-        let Ok(channel) = policy.namespaces.resolve(&request.channel) else { return };
+        let resolved = policy.namespaces.resolve(&request.channel);
+        if resolved.is_ok_and(|channel| channel.namespace().options().publish_hook) {
+            return self.ask_to_publish(id, request, turn);
+        }
+        let may: May = |channel, user, subscribed| channel.may_publish(user, subscribed);
+        if self.may(id, &request.channel, may, turn) {
+            let new = New { data: request.data.bytes(), skip_history: false };
+            self.put(id, &request.channel, new, turn);
+        }
+    }
+
+    /// Publishes what may be published, and answers the command.
+    pub(super) fn put(&mut self, id: u32, name: &str, new: New<'_>, turn: &mut Turn<'_>) {
+        let policy = self.policy();
+        let channel = match policy.namespaces.resolve(name) {
+            Ok(channel) => channel,
+            Err(error) => return self.fail(id, error.code(), turn),
+        };
         let options = channel.namespace().options();
-        if !options.publication_data_format.accepts(request.data.bytes()) {
+        if !options.publication_data_format.accepts(new.data) {
             return self.fail(id, ErrorCode::BadRequest, turn);
         }
         let wall = Moment::at(turn.now).wall;
         let time_ms = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-        let publication = Publication::new(request.data.bytes(), time_ms, turn.now).by(self.info());
-        let publish = Publish { stream: options.history, ..Publish::default() };
+        let publication = Publication::new(new.data, time_ms, turn.now).by(self.info());
+        let stream = options.history.filter(|_| !new.skip_history);
+        let publish = Publish { stream, ..Publish::default() };
         let broker = self.shared.broker.clone();
-        let answer = broker.publish(&request.channel, publication, publish, turn.now);
+        let answer = broker.publish(name, publication, publish, turn.now);
         let counts = policy.counts(channel.namespace());
         let then = move |client: &mut Self, published: Result<_, _>, turn: &mut Turn<'_>| {
             match published {

@@ -8,9 +8,10 @@ use weir_auth::Moment;
 use super::connect::time_left;
 use super::later::code;
 use super::time::PRESENCE_TTL;
-use super::wanted::{Joined, Prepared, Sub, Wanted};
+use super::wanted::{Joined, Prepared, Renewal, Sub, Wanted};
 use super::{Client, Turn};
 use crate::broker::{Answer, BrokerError, ClientInfo, Notice, Subscribe, Subscribed};
+use crate::hooks::Hook;
 use crate::hub::{Place, Subscription};
 use crate::metrics::RecoveryOutcome;
 use crate::namespace::{Access, Asked};
@@ -57,6 +58,7 @@ impl Client {
             Access::Allowed => self.join(id, &request.channel, wanted, turn),
             Access::Denied(code) => self.fail(id, code, turn),
             Access::NeedsToken => self.join_by_token(id, request, wanted, turn),
+            Access::AsksBackend => self.ask_to_join(id, request, wanted, turn),
         }
     }
 
@@ -108,7 +110,7 @@ impl Client {
     }
 
     /// Subscribes the client, and answers its command.
-    fn join(&mut self, id: u32, channel: &str, wanted: Wanted, turn: &mut Turn<'_>) {
+    pub(super) fn join(&mut self, id: u32, channel: &str, wanted: Wanted, turn: &mut Turn<'_>) {
         let mut prepared = match self.prepare(channel, wanted, turn) {
             Ok(prepared) => prepared,
             Err(code) => return self.fail(id, code, turn),
@@ -128,6 +130,17 @@ impl Client {
         self.settle(id, answer, then, turn);
     }
 
+    /// Whether the connection may have one more subscription, and this one.
+    pub(super) fn has_room(&self, channel: &str, turn: &mut Turn<'_>) -> Result<(), ErrorCode> {
+        if self.find(channel, turn).is_some() {
+            return Err(ErrorCode::AlreadySubscribed);
+        }
+        if self.subs.len() >= self.shared.policy.load().options.channels_max {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        Ok(())
+    }
+
     /// Whether a subscription may be added, and what it will do.
     pub(super) fn prepare(
         &mut self,
@@ -137,15 +150,12 @@ impl Client {
     ) -> Result<Prepared, ErrorCode> {
         let policy = self.policy();
         let resolved = policy.namespaces.resolve(channel).map_err(|error| error.code())?;
-        if self.find(channel, turn).is_some() {
-            return Err(ErrorCode::AlreadySubscribed);
-        }
-        if self.subs.len() >= policy.options.channels_max {
-            return Err(ErrorCode::LimitExceeded);
-        }
+        self.has_room(channel, turn)?;
         let modes = resolved.modes(&self.user, wanted.asked, &wanted.grant.overrides);
         let counts = policy.counts(resolved.namespace());
-        Ok(Prepared { channel: channel.into(), wanted, modes, counts })
+        let asks = resolved.namespace().options().sub_refresh_hook;
+        let renewal = Renewal::by_backend(asks && self.has_hook(Hook::SubRefresh));
+        Ok(Prepared { channel: channel.into(), wanted, modes, renewal, counts })
     }
 
     /// Has the worker told of the channel from here on.
@@ -221,6 +231,7 @@ impl Client {
             modes: prepared.modes,
             by_server: prepared.wanted.by_server,
             expires: prepared.wanted.expires,
+            renewal: prepared.renewal,
             chan_info: prepared.wanted.grant.info.take(),
             counts: Arc::clone(&prepared.counts),
         };
@@ -369,8 +380,13 @@ impl Client {
         if request.kind != 0 {
             return self.fail(id, ErrorCode::NotAvailable, turn);
         }
-        if !request.channel.is_empty() && self.find(&request.channel, turn).is_none() {
-            return self.fail(id, ErrorCode::PermissionDenied, turn);
+        if !request.channel.is_empty() {
+            let Some(at) = self.find(&request.channel, turn) else {
+                return self.fail(id, ErrorCode::PermissionDenied, turn);
+            };
+            if self.subs[at].renewal != Renewal::Client {
+                return self.end(DisconnectCode::BadRequest, turn);
+            }
         }
         let policy = self.policy();
         let Some(tokens) = policy.tokens.as_ref().filter(|_| !request.token.is_empty()) else {
@@ -413,6 +429,9 @@ impl Client {
         let Some(at) = self.find(&token.channel, turn) else {
             return self.fail(id, ErrorCode::PermissionDenied, turn);
         };
+        if self.subs[at].renewal != Renewal::Client {
+            return self.end(DisconnectCode::BadRequest, turn);
+        }
         self.subs[at].expires = token.expires;
         let (expires, ttl) = time_left(token.expires, turn.now);
         let result = SubRefreshResult { expires, ttl, ..SubRefreshResult::default() };

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::wanted::Renewal;
 use super::{Client, State, Sub, Turn};
 use crate::protocol::Reply;
 use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
@@ -48,9 +49,9 @@ impl Client {
 
     /// Has the session told when the first thing is due.
     pub(super) fn set_alarm(&self, turn: &mut Turn<'_>) {
-        let delay = self.policy().options.expired_close_delay;
-        let ends = self.expires.map(|at| at + delay);
-        let subs = self.subs.iter().filter_map(|sub| sub.expires).map(|at| at + delay);
+        let delay = self.shared.policy.load().options.expired_close_delay;
+        let ends = self.renewal.due(self.expires, delay);
+        let subs = self.subs.iter().filter_map(|sub| sub.renewal.due(sub.expires, delay));
         let is_present = self.subs.iter().any(|sub| sub.modes.presence);
         let present = self.ping.presence_at.filter(|_| is_present);
         let first = ends.into_iter().chain(self.ping.at).chain(present).chain(subs).min();
@@ -68,10 +69,16 @@ impl Client {
         }
         let policy = self.policy();
         let delay = policy.options.expired_close_delay;
-        if self.expires.is_some_and(|at| at + delay <= turn.now) {
-            return self.end(DisconnectCode::Expired, turn);
+        if self.renewal.due(self.expires, delay).is_some_and(|at| at <= turn.now) {
+            match self.renewal {
+                Renewal::Client => return self.end(DisconnectCode::Expired, turn),
+                Renewal::Backend | Renewal::Asked => self.ask_to_stay(turn),
+            }
         }
         self.end_expired(delay, turn);
+        if self.state == State::Over {
+            return;
+        }
         if self.ping.at.is_some_and(|at| at <= turn.now) {
             if self.ping.awaited {
                 return self.end(DisconnectCode::NoPong, turn);
@@ -87,15 +94,29 @@ impl Client {
         self.set_alarm(turn);
     }
 
-    /// Ends subscriptions whose time is over.
+    /// Ends subscriptions whose time is over, unless the backend is to be asked.
     fn end_expired(&mut self, delay: Duration, turn: &mut Turn<'_>) {
         let now = turn.now;
-        let over = |sub: &Sub| sub.expires.is_some_and(|at| at + delay <= now);
-        while let Some(at) = self.subs.iter().position(over) {
-            if self.subs[at].by_server {
-                return self.end(DisconnectCode::SubscriptionExpired, turn);
+        let is_over = |sub: &Sub| sub.renewal.due(sub.expires, delay).is_some_and(|at| at <= now);
+        let ends = |sub: &Sub| sub.renewal == Renewal::Client && is_over(sub);
+        while let Some(at) = self.subs.iter().position(ends) {
+            if self.state == State::Over {
+                return;
             }
-            self.end_subscription(at, UnsubscribeCode::Expired, turn);
+            self.end_expired_one(at, turn);
         }
+        for at in 0..self.subs.len() {
+            if is_over(&self.subs[at]) {
+                self.ask_to_stay_in(at, turn);
+            }
+        }
+    }
+
+    /// Ends a subscription whose time is over; with it the connection, when the server has made it.
+    pub(super) fn end_expired_one(&mut self, at: usize, turn: &mut Turn<'_>) {
+        if self.subs[at].by_server {
+            return self.end(DisconnectCode::SubscriptionExpired, turn);
+        }
+        self.end_subscription(at, UnsubscribeCode::Expired, turn);
     }
 }

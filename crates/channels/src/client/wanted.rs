@@ -1,7 +1,7 @@
 //! What a subscription is on its way from wanted to there: plain values.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::connect::time_left;
 use crate::broker::{Position, Recovery, Since, Subscribed};
@@ -12,6 +12,39 @@ use crate::protocol::Payload;
 use crate::protocol::reply::SubscribeResult;
 use crate::tokens::{Grant, SubscriptionToken};
 
+/// Who sees to it that something goes on when its time is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// The client, with a new token, for which it has a while longer.
+    #[default]
+    Client,
+    /// The backend, which is asked then. The client is told of no end.
+    Backend,
+    /// The backend, which has been asked.
+    Asked,
+}
+
+impl Renewal {
+    /// That of something which the backend renews, or does not.
+    pub(super) const fn by_backend(is: bool) -> Self {
+        if is { Self::Backend } else { Self::Client }
+    }
+
+    /// When something has to be done about what ends at `expires`.
+    pub(super) fn due(self, expires: Option<Instant>, delay: Duration) -> Option<Instant> {
+        match self {
+            Self::Client => expires.map(|at| at + delay),
+            Self::Backend => expires,
+            Self::Asked => None,
+        }
+    }
+
+    /// The end that a client is told of.
+    pub(super) fn told(self, expires: Option<Instant>) -> Option<Instant> {
+        expires.filter(|_| self == Self::Client)
+    }
+}
+
 /// A subscription of this connection.
 pub(super) struct Sub {
     pub(super) place: Place,
@@ -20,6 +53,8 @@ pub(super) struct Sub {
     pub(super) by_server: bool,
     /// When it ends unless it is refreshed.
     pub(super) expires: Option<Instant>,
+    /// Who sees to it that it does not.
+    pub(super) renewal: Renewal,
     /// What others see of the client in this channel.
     pub(super) chan_info: Option<Box<[u8]>>,
     pub(super) counts: Counts,
@@ -64,6 +99,7 @@ pub(super) struct Prepared {
     pub(super) channel: Arc<str>,
     pub(super) wanted: Wanted,
     pub(super) modes: Modes,
+    pub(super) renewal: Renewal,
     pub(super) counts: Counts,
 }
 
@@ -80,14 +116,14 @@ pub(super) struct Joined {
 
 impl Joined {
     pub(super) fn new(prepared: &mut Prepared, begins: Subscribed) -> Self {
-        let Prepared { channel, wanted, modes, .. } = prepared;
+        let Prepared { channel, wanted, modes, renewal, .. } = prepared;
         Self {
             channel: Arc::clone(channel),
             modes: *modes,
             position: begins.position.filter(|_| modes.positioned),
             recovery: begins.recovery.filter(|_| wanted.recover.is_some()),
             requested: wanted.recover.as_ref().map_or(0, |(offset, _)| *offset),
-            expires: wanted.expires,
+            expires: renewal.told(wanted.expires),
             data: wanted.grant.data.take(),
         }
     }

@@ -42,6 +42,12 @@ pub struct ChannelOptions {
     pub channel_regex: Option<Pattern>,
     /// What publications must be.
     pub publication_data_format: DataFormat,
+    /// The backend says who may subscribe (`subscribe_proxy_enabled`).
+    pub subscribe_hook: bool,
+    /// The backend says who may publish, and what (`publish_proxy_enabled`).
+    pub publish_hook: bool,
+    /// The backend renews subscriptions (`sub_refresh_proxy_enabled`).
+    pub sub_refresh_hook: bool,
 }
 
 /// Who may do something.

@@ -24,6 +24,8 @@ pub enum Access {
     Allowed,
     /// It may when the token that came with it is good, and only then.
     NeedsToken,
+    /// The backend is to say.
+    AsksBackend,
     /// It may not.
     Denied(ErrorCode),
 }
@@ -55,6 +57,9 @@ impl<'n, 'c> Channel<'n, 'c> {
             return Access::NeedsToken;
         }
         let limited = options.allow_user_limited_channels && self.name.names_users();
+        if options.subscribe_hook && !limited && !self.name.is_private() {
+            return Access::AsksBackend;
+        }
         let allowed = if self.insecure {
             true
         } else if self.name.is_private() {
@@ -186,6 +191,26 @@ mod tests {
         // Where the mark means nothing, it is a character like others.
         let unlimited = ChannelOptions { allow_user_limited_channels: false, ..open };
         check(&unlimited, &[("dialog#ann", "eve", ALLOWED)]);
+    }
+
+    #[test]
+    fn the_backend_is_asked_where_no_token_and_no_name_says_it() {
+        let hook = ChannelOptions {
+            subscribe_hook: true,
+            allow_user_limited_channels: true,
+            ..ChannelOptions::default()
+        };
+        let asks = Access::AsksBackend;
+        check(
+            &hook,
+            &[
+                ("news", "ann", asks),
+                ("news", "", asks),
+                ("$news", "ann", DENIED),
+                ("dialog#ann", "ann", ALLOWED),
+                ("dialog#ann", "eve", DENIED),
+            ],
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::namespace::Overrides;
 
 use super::refusal::Reason;
 
-/// What a connection token gives.
+/// What a connection token gives, or a backend in place of one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConnectionToken {
     /// Who it is; empty: nobody.
@@ -106,8 +106,9 @@ struct ConnectionClaims<'a> {
     channels: Option<Vec<Box<str>>>,
 }
 
+/// What is said of one subscription, by a token or by a backend.
 #[derive(Deserialize)]
-struct GrantClaims<'a> {
+pub(crate) struct GrantClaims<'a> {
     #[serde(borrow)]
     info: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -182,7 +183,7 @@ impl SubscriptionToken {
 
 impl GrantClaims<'_> {
     /// The payloads as bytes. What is given in base64 wins.
-    fn grant(self) -> Result<Grant, Reason> {
+    pub(crate) fn grant(self) -> Result<Grant, Reason> {
         let overrides = self.overrides.unwrap_or_default();
         let flag = |flag: Option<Flag>| flag.map(|flag| flag.value);
         Ok(Grant {
@@ -222,7 +223,7 @@ fn bytes(
 
 /// When what a token gives ends: `expire_at` when it says so, of which 0 and less mean never, else
 /// with the token. A time that no clock shows is as good as none.
-fn expires(
+pub(crate) fn expires(
     expire_at: Option<f64>,
     token: Option<SystemTime>,
     at: Moment,

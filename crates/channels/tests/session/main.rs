@@ -4,6 +4,7 @@
 mod connection;
 mod emulation;
 mod fanout;
+mod hooks;
 mod recovery;
 mod subscriptions;
 mod support;
