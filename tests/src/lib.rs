@@ -46,5 +46,5 @@ pub use nginx::Nginx;
 pub use rows::Client;
 pub use tcp::{Ending, FramePeer, LinePeer, Peer};
 pub use tokens::{Issuer, KeyServer};
-pub use upstream::Upstream;
+pub use upstream::{Answer, Received, Upstream};
 pub use websocket::WebSocket;

@@ -19,6 +19,11 @@ pub struct Received {
 }
 
 impl Received {
+    /// The path that was asked for.
+    pub fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
     /// The first value of a header; its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head
@@ -29,6 +34,33 @@ impl Received {
             .map(|(_, value)| value.trim())
     }
 }
+
+/// What a request is answered with.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+    /// How long the answer takes.
+    pub delay: Duration,
+}
+
+impl Answer {
+    /// This body, at once.
+    pub fn of(body: impl ToString) -> Self {
+        Self { status: 200, body: body.to_string(), delay: Duration::ZERO }
+    }
+
+    /// The same after a while.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+}
+
+/// Says what each request is answered with.
+type Script = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 
 /// A running upstream; it stops when dropped.
 #[derive(Debug)]
@@ -45,10 +77,24 @@ impl Upstream {
     ///
     /// When there is no free port.
     pub async fn start(delay: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let echo =
+            move |request: &Received| Answer::of(format!("answer: {}", request.body)).after(delay);
+        Self::serving("127.0.0.1:0", echo).await
+    }
+
+    /// Answers each request as `answer` says, at this address.
+    ///
+    /// # Panics
+    ///
+    /// When the address is taken.
+    pub async fn serving(
+        address: &str,
+        answer: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free address");
         let address = listener.local_addr().expect("a bound socket");
         let received = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(accept(listener, delay, Arc::clone(&received)));
+        let task = tokio::spawn(accept(listener, Arc::new(answer), Arc::clone(&received)));
         Self { address, received, task }
     }
 
@@ -69,23 +115,23 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, delay: Duration, received: Arc<Mutex<Vec<Received>>>) {
+async fn accept(listener: TcpListener, script: Script, received: Arc<Mutex<Vec<Received>>>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(stream, delay, Arc::clone(&received)));
+        connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&received)));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Answers one connection's requests, one after the other, until it ends.
-async fn serve(mut stream: TcpStream, delay: Duration, received: Arc<Mutex<Vec<Received>>>) {
+async fn serve(mut stream: TcpStream, script: Script, received: Arc<Mutex<Vec<Received>>>) {
     let mut buffer = Vec::new();
     while let Some(request) = next_request(&mut stream, &mut buffer).await {
-        let body = format!("answer: {}", request.body);
+        let Answer { status, body, delay } = script(&request);
         locked(&received).push(request);
         tokio::time::sleep(delay).await;
         let length = body.len();
-        let reply = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+        let reply = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n\r\n{body}");
         if stream.write_all(reply.as_bytes()).await.is_err() {
             return;
         }

@@ -107,7 +107,7 @@ url = "http://127.0.0.1:9/keys.json"
 refresh_interval_min = "1s"
 "#;
 
-/// Channels with their server API, and keys for tokens.
+/// Channels with their server API, keys for tokens, and a backend that does not know what to say.
 const CHANNELS: &str = r#"
 [[listeners]]
 name = "channels"
@@ -134,6 +134,9 @@ history_size = 10
 history_ttl = "1m"
 allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
+[channels.hooks]
+upstream = "backend"
+rpc = "/rpc"
 [[channels.token.keys]]
 name = "main"
 algorithm = "hmac"
@@ -150,6 +153,7 @@ async fn gateway(upstream: &Upstream, pki: &Pki, collector: &Collector) -> Gatew
         .tables("[[routes]]\nname = \"echo\"\nkind = \"echo\"")
         .tables(GUARDED)
         .tables(CHANNELS)
+        .listener("hooked", "wire = \"lines\"\nroute = \"channels\"")
         .shutdown("unready = \"60s\"\ndrain = \"2s\"\nforce = \"2s\"\nflush = \"2s\"")
         .answered_by(upstream.address(), "")
         .await
@@ -180,6 +184,19 @@ fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
         }
     });
     load.spawn(subscribers_and_backends(gateway.address("channels")));
+    let channels = gateway.address("hooked");
+    load.spawn(async move {
+        loop {
+            let mut peer = LinePeer::connect(channels).await;
+            peer.say(r#"{"id":1,"connect":{}}"#).await;
+            peer.hear().await;
+            for id in 2..20 {
+                peer.say(&format!(r#"{{"id":{id},"rpc":{{"method":"m"}}}}"#)).await;
+                peer.hear().await;
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
     let address = |listener| gateway.address(listener);
     let (lines, frames, web) = (address("lines"), address("frames"), address("http"));
     load.spawn(async move {

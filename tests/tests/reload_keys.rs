@@ -23,6 +23,7 @@ name = "meter"
 [channels.without_namespace]
 [[channels.namespaces]]
 name = "rooms"
+[channels.hooks]
 [channels.token.jwks]
 [channels.subscription_token.jwks]
 [[channels.token.keys]]
@@ -50,13 +51,19 @@ name = "spare"
 "#;
 
 /// Keys that the tables have from the beginning.
-const REQUIRED: [(&str, &str, &str); 12] = [
+const REQUIRED: [(&str, &str, &str); 18] = [
     ("auth.keys.signer", "algorithm", "\"hmac\""),
     ("auth.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("auth.api_keys.meter", "key", "\"a-key-of-sixteen-and-more\""),
     ("channels", "subscribe_to_user_personal_channel", "true"),
     ("channels.without_namespace", "history_size", "10"),
     ("channels.without_namespace", "history_ttl", "\"1m\""),
+    ("channels.hooks", "upstream", "\"spare\""),
+    ("channels.hooks", "subscribe", "\"/subscribe\""),
+    ("channels.hooks", "publish", "\"/publish\""),
+    ("channels.hooks", "sub_refresh", "\"/sub_refresh\""),
+    ("channels.hooks", "rpc", "\"/rpc\""),
+    ("channels.hooks", "calls_max", "4"),
     ("channels.token.keys.signer", "algorithm", "\"hmac\""),
     ("channels.token.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("channels.subscription_token.keys.signer", "algorithm", "\"hmac\""),
@@ -187,6 +194,21 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("channels.without_namespace", "allow_user_limited_channels", "true"),
     ("channels.without_namespace", "channel_regex", "\"^[a-z]+$\""),
     ("channels.without_namespace", "publication_data_format", "\"json\""),
+    ("channels.without_namespace", "subscribe_proxy_enabled", "true"),
+    ("channels.without_namespace", "publish_proxy_enabled", "true"),
+    ("channels.without_namespace", "sub_refresh_proxy_enabled", "true"),
+    ("channels.hooks", "upstream", "\"other\""),
+    ("channels.hooks", "connect", "\"/v2\""),
+    ("channels.hooks", "refresh", "\"/v2\""),
+    ("channels.hooks", "subscribe", "\"/v2\""),
+    ("channels.hooks", "publish", "\"/v2\""),
+    ("channels.hooks", "sub_refresh", "\"/v2\""),
+    ("channels.hooks", "rpc", "\"/v2\""),
+    ("channels.hooks", "timeout", "\"2s\""),
+    ("channels.hooks", "calls_max", "5"),
+    ("channels.hooks", "forward_headers", "[\"cookie\"]"),
+    ("channels.hooks", "forward_emulated_headers", "[\"x-tenant\"]"),
+    ("channels.hooks", "binary_encoding", "true"),
     ("channels.token", "audience", "[\"weir\"]"),
     ("channels.token", "issuer", "\"https://id.example\""),
     ("channels.token", "leeway", "\"10s\""),

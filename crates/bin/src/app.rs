@@ -93,7 +93,7 @@ impl App {
         let guards = GuardMaker::new(&registry, &lifeline, &maker).context("metrics")?;
         let key_set = guards.key_set(KEY_SET, &config.auth.jwks, None, &maker)?;
         let seed = seed();
-        let channels = ChannelMaker::new(&registry, &config, &guards, &maker, seed)?;
+        let channels = ChannelMaker::new(&registry, &config, &guards, &maker, &parts, seed)?;
         let services = channels.with_routes(&config, routes.services().clone());
         let guarded = guards.guard(&config, key_set.as_deref(), &services);
         let tracing = telemetry.tracing(&config.traces.settings, seed);

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use prometheus::Registry;
 use weir_channels::api::{Api, ApiLimits, ApiMetrics, ServerApi};
 use weir_channels::broker::Memory;
+use weir_channels::hooks::HookMetrics;
 use weir_channels::namespace::Namespaces;
 use weir_channels::tokens::TokenMetrics;
 use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
@@ -14,12 +15,14 @@ use weir_core::clock;
 use weir_core::local::Locals;
 use weir_core::service::Service;
 use weir_demo::Demo;
+use weir_pipeline::route::RouteParts;
 
 use crate::client_tokens::{self, KeySets};
 use crate::config::Config;
 use crate::config::client_tokens::{SUBSCRIPTION_TOKEN_KEY_SET, TOKEN_KEY_SET};
 use crate::config::route::Kind;
 use crate::engine::{Routes, UpstreamMaker};
+use crate::hooks;
 use crate::identities::{GuardMaker, KeySet};
 
 /// Everything that channels are made of, one configuration after another.
@@ -27,9 +30,15 @@ pub struct ChannelMaker {
     shared: Arc<Shared>,
     /// What backends ask.
     api: Arc<Api>,
-    metrics: ChannelMetrics,
-    tokens: TokenMetrics,
+    metrics: Metrics,
     sets: Mutex<Sets>,
+}
+
+/// What rules are counted in.
+struct Metrics {
+    channels: ChannelMetrics,
+    tokens: TokenMetrics,
+    hooks: HookMetrics,
 }
 
 /// The key sets in force.
@@ -55,17 +64,20 @@ impl ChannelMaker {
         config: &Config,
         guards: &GuardMaker,
         maker: &UpstreamMaker,
+        parts: &RouteParts<'_>,
         seed: u64,
     ) -> anyhow::Result<Self> {
-        let metrics = ChannelMetrics::register(registry)?;
-        let tokens = TokenMetrics::register(registry)?;
-        let Made { policy, sets } =
-            make(config, &metrics, &tokens, &Sets::default(), guards, maker)?;
+        let metrics = Metrics {
+            channels: ChannelMetrics::register(registry)?,
+            tokens: TokenMetrics::register(registry)?,
+            hooks: HookMetrics::register(registry)?,
+        };
+        let Made { policy, sets } = metrics.make(config, &Sets::default(), guards, maker, parts)?;
         let broker = Arc::new(Memory::new(config.channels.limits.clone(), seed));
-        let shared = Shared::new(broker, policy, metrics.clone(), !seed);
+        let shared = Shared::new(broker, policy, metrics.channels.clone(), !seed);
         let api = ApiMetrics::register(registry)?;
         let api = Api::new(Arc::clone(&shared), ApiLimits::default(), api, clock::now());
-        Ok(Self { shared, api: Arc::new(api), metrics, tokens, sets: Mutex::new(sets) })
+        Ok(Self { shared, api: Arc::new(api), metrics, sets: Mutex::new(sets) })
     }
 
     /// What is wrong with several processes, whose channels are each its own.
@@ -87,10 +99,14 @@ impl ChannelMaker {
     /// Adds the routes that speak the client protocol, those for backends, and the demo of both.
     #[must_use]
     pub fn with_routes(&self, config: &Config, mut routes: Routes) -> Routes {
+        let forwarded = config.channels.hooks.options().forward_headers;
         for route in &config.routes {
             let name = route.keys.name.to_string();
             let service: Arc<dyn Service> = match &route.kind {
-                Kind::Channels => Arc::new(Channels::new(name.clone(), Arc::clone(&self.shared))),
+                Kind::Channels => {
+                    let channels = Channels::new(name.clone(), Arc::clone(&self.shared));
+                    Arc::new(channels.with_headers(&forwarded))
+                }
                 Kind::ChannelsApi(keys) => {
                     let (base, api) = (keys.base.to_string(), Arc::clone(&self.api));
                     Arc::new(ServerApi::new(name.clone(), base, keys.error_mode, api))
@@ -112,9 +128,10 @@ impl ChannelMaker {
         config: &Config,
         guards: &GuardMaker,
         maker: &UpstreamMaker,
+        parts: &RouteParts<'_>,
     ) -> anyhow::Result<Made> {
         let before = self.sets.lock().clone();
-        make(config, &self.metrics, &self.tokens, &before, guards, maker)
+        self.metrics.make(config, &before, guards, maker, parts)
     }
 
     /// From here on these rules hold; open subscriptions keep what they were given.
@@ -124,36 +141,43 @@ impl ChannelMaker {
     }
 }
 
-fn make(
-    config: &Config,
-    metrics: &ChannelMetrics,
-    tokens: &TokenMetrics,
-    before: &Sets,
-    guards: &GuardMaker,
-    maker: &UpstreamMaker,
-) -> anyhow::Result<Made> {
-    let channels = &config.channels;
-    let set = |name, jwks, before: &Option<Arc<KeySet>>| {
-        guards.key_set(name, jwks, before.clone(), maker)
-    };
-    let connection = set(TOKEN_KEY_SET, &channels.token.jwks, &before.connection)?;
-    let subscription = match &channels.subscription_token {
-        Some(plan) => set(SUBSCRIPTION_TOKEN_KEY_SET, &plan.jwks, &before.subscription)?,
-        None => None,
-    };
-    let sets = Sets { connection, subscription };
-    let keys = |set: &Option<Arc<KeySet>>| set.as_ref().map(|set| set.keys());
-    let key_sets =
-        KeySets { connection: keys(&sets.connection), subscription: keys(&sets.subscription) };
-    let tokens = client_tokens::tokens(channels, key_sets, tokens.clone());
-    let namespaces = Namespaces::new(channels.rules.clone())?;
-    let options = ClientOptions {
-        ping_interval: channels.keys.ping_interval,
-        pong_timeout: channels.keys.pong_timeout,
-        connect_timeout: channels.keys.connect_timeout,
-        expired_close_delay: channels.keys.expired_close_delay,
-        channels_max: channels.keys.channels_per_connection_max,
-    };
-    let policy = Policy::new(namespaces, Some(tokens), options, metrics);
-    Ok(Made { policy, sets })
+impl Metrics {
+    /// The rules of a configuration, counted here.
+    fn make(
+        &self,
+        config: &Config,
+        before: &Sets,
+        guards: &GuardMaker,
+        maker: &UpstreamMaker,
+        parts: &RouteParts<'_>,
+    ) -> anyhow::Result<Made> {
+        let channels = &config.channels;
+        let set = |name, jwks, before: &Option<Arc<KeySet>>| {
+            guards.key_set(name, jwks, before.clone(), maker)
+        };
+        let connection = set(TOKEN_KEY_SET, &channels.token.jwks, &before.connection)?;
+        let subscription = match &channels.subscription_token {
+            Some(plan) => set(SUBSCRIPTION_TOKEN_KEY_SET, &plan.jwks, &before.subscription)?,
+            None => None,
+        };
+        let sets = Sets { connection, subscription };
+        let keys = |set: &Option<Arc<KeySet>>| set.as_ref().map(|set| set.keys());
+        let key_sets =
+            KeySets { connection: keys(&sets.connection), subscription: keys(&sets.subscription) };
+        let tokens = client_tokens::tokens(channels, key_sets, self.tokens.clone());
+        let namespaces = Namespaces::new(channels.rules.clone())?;
+        let options = ClientOptions {
+            ping_interval: channels.keys.ping_interval,
+            pong_timeout: channels.keys.pong_timeout,
+            connect_timeout: channels.keys.connect_timeout,
+            expired_close_delay: channels.keys.expired_close_delay,
+            channels_max: channels.keys.channels_per_connection_max,
+        };
+        let policy = Policy::new(namespaces, Some(tokens), options, &self.channels);
+        let policy = match hooks::hooks(config, parts.upstreams, parts.stages, &self.hooks) {
+            Some(hooks) => policy.with_hooks(hooks),
+            None => policy,
+        };
+        Ok(Made { policy, sets })
+    }
 }

@@ -8,6 +8,7 @@ pub mod client_tokens;
 pub mod config;
 pub mod console;
 pub mod engine;
+pub mod hooks;
 pub mod identities;
 pub mod metrics;
 pub mod notify;

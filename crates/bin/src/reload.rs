@@ -144,7 +144,7 @@ impl Reloader {
         let routes = engine::routes(&new, &parts)?;
         let before = self.key_set.lock().clone();
         let key_set = self.guards.key_set(KEY_SET, &new.auth.jwks, before, &self.maker)?;
-        let channels = self.channels.make(&new, &self.guards, &self.maker)?;
+        let channels = self.channels.make(&new, &self.guards, &self.maker, &parts)?;
         let services = self.channels.with_routes(&new, routes.services().clone());
         let guarded = self.guards.guard(&new, key_set.as_deref(), &services);
         // The seed is for ids, and these go on from the one of the start.

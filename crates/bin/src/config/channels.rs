@@ -10,6 +10,7 @@ use weir_channels::namespace::{
 
 use super::client_tokens::TokenPlan;
 use super::faults::Faults;
+use super::hooks::HooksKeys;
 use super::raw::{Raw, Refused, Setting, choices};
 use super::section::{Section, Table, section};
 use super::units::Size;
@@ -96,6 +97,14 @@ section! {
         pub channel_regex: Option<Pattern> = "off";
         /// What publications are: "any" (but not empty), "json", "json_object" or "binary".
         pub publication_data_format: DataFormat = "any";
+        /// The backend says who may subscribe, in place of the keys above (channels.hooks.subscribe). A
+        /// token, "$" and the users behind "#" are looked at before.
+        pub subscribe_proxy_enabled: bool = false;
+        /// The backend says who may publish, and what, in place of the keys above
+        /// (channels.hooks.publish).
+        pub publish_proxy_enabled: bool = false;
+        /// The backend is asked when a subscription's time is over (channels.hooks.sub_refresh).
+        pub sub_refresh_proxy_enabled: bool = false;
     }
 }
 
@@ -180,6 +189,8 @@ pub struct Channels {
     pub rules: ChannelRules,
     /// What is kept in memory.
     pub limits: Limits,
+    /// What a backend is asked.
+    pub hooks: HooksKeys,
     /// What connection tokens are checked with.
     pub token: TokenPlan,
     /// What subscription tokens are checked with; `None`: as connection tokens are.
@@ -193,7 +204,10 @@ impl Channels {
     pub(super) fn read(root: &mut Table<'_>) -> Self {
         let mut table = root.table_or_empty("channels");
         let faults = table.faults();
-        let (without_namespace, shown_without) = read_options(table.table_or_empty(WITHOUT));
+        let hooks: HooksKeys = table.section("hooks").expect("no key is required");
+        hooks.check("channels.hooks", faults);
+        let (without_namespace, shown_without) =
+            read_options(table.table_or_empty(WITHOUT), &hooks);
         let tables = table.tables("namespaces");
         if tables.len() > NAMESPACES_MAX {
             let text = format!("{} of them, and at most {NAMESPACES_MAX} may be", tables.len());
@@ -201,7 +215,8 @@ impl Channels {
         }
         let names = super::checks::names(&tables);
         let (mut namespaces, mut shown_namespaces) = (Vec::new(), Vec::new());
-        for (name, options, shown) in tables.into_iter().filter_map(read_namespace) {
+        let read = tables.into_iter().filter_map(|table| read_namespace(table, &hooks));
+        for (name, options, shown) in read {
             namespaces.push((name.to_string(), options));
             shown_namespaces.push(shown);
         }
@@ -223,6 +238,7 @@ impl Channels {
         shown.insert(WITHOUT.to_owned(), shown_without);
         shown.insert("namespaces".to_owned(), shown_namespaces.into());
         shown.insert("limits".to_owned(), limits.show().into());
+        shown.insert("hooks".to_owned(), hooks.show().into());
         shown.insert("token".to_owned(), token.shown.clone());
         shown.insert("subscription_token".to_owned(), subscription.shown.clone());
         if let Some(namespace) = &keys.personal_channel_namespace {
@@ -247,7 +263,7 @@ impl Channels {
         };
         let subscription_token = subscription.has_keys().then_some(subscription);
         let limits = limits.limits();
-        Self { keys, rules, limits, token, subscription_token, shown: shown.into() }
+        Self { keys, rules, limits, hooks, token, subscription_token, shown: shown.into() }
     }
 
     /// What works and is probably not meant, a line each.
@@ -257,6 +273,7 @@ impl Channels {
             let text = "channels.insecure: everybody may do everything in channels without a token";
             warnings.push(text.to_owned());
         }
+        warnings.extend(self.hooks.warning());
         let subscription_token = self.subscription_token.as_ref();
         for (section, plan) in
             [("token", Some(&self.token)), ("subscription_token", subscription_token)]
@@ -275,18 +292,20 @@ impl Channels {
 const WITHOUT: &str = "without_namespace";
 
 /// The options that a table has, and what is shown of them.
-fn read_options(mut table: Table<'_>) -> (ChannelOptions, Json) {
+fn read_options(mut table: Table<'_>, hooks: &HooksKeys) -> (ChannelOptions, Json) {
     let keys = ChannelOptionsKeys::read(&mut table).expect("no key of it is required");
     let options = keys.options(&table);
+    hooks.check_options(&keys, &table.path, table.faults());
     table.finish(&[ChannelOptionsKeys::KEYS], &[]);
     (options, keys.show().into())
 }
 
 /// One table of `[[channels.namespaces]]`; `None` when nobody can say whose it is.
-fn read_namespace(mut table: Table<'_>) -> Option<(Name, ChannelOptions, Json)> {
+fn read_namespace(mut table: Table<'_>, hooks: &HooksKeys) -> Option<(Name, ChannelOptions, Json)> {
     let name = NamespaceKeys::read(&mut table);
     let keys = ChannelOptionsKeys::read(&mut table).expect("no key of it is required");
     let options = keys.options(&table);
+    hooks.check_options(&keys, &table.path, table.faults());
     table.finish(&[NamespaceKeys::KEYS, ChannelOptionsKeys::KEYS], &[]);
     let name = name?;
     let mut shown = name.show();
@@ -328,6 +347,9 @@ impl ChannelOptionsKeys {
             allow_user_limited_channels: self.allow_user_limited_channels,
             channel_regex: self.channel_regex.clone(),
             publication_data_format: self.publication_data_format,
+            subscribe_hook: self.subscribe_proxy_enabled,
+            publish_hook: self.publish_proxy_enabled,
+            sub_refresh_hook: self.sub_refresh_proxy_enabled,
         };
         if let Err(error) = options.check() {
             note(table, contradicting(error), &error.to_string());

@@ -368,6 +368,19 @@ pub(super) fn private_key(key: &str, file: &Path, faults: &Faults) {
     }
 }
 
+/// A warning for each upstream that no route and no hook names.
+pub(super) fn unused_upstreams(
+    routes: &[Route],
+    upstreams: &[Upstream],
+    hooks: Option<&Name>,
+) -> Vec<String> {
+    let used = |name: &Name| {
+        hooks == Some(name) || routes.iter().any(|route| route.upstream() == Some(name))
+    };
+    let unused = upstreams.iter().filter(|upstream| !used(&upstream.name));
+    unused.map(|one| format!("upstreams: no route and no hook names \"{}\"", one.name)).collect()
+}
+
 /// What works, and is probably not meant.
 pub(super) fn warnings(
     listeners: &[Listener],
@@ -390,9 +403,6 @@ pub(super) fn warnings(
         }
     }
     for upstream in upstreams {
-        if !routes.iter().any(|route| route.upstream() == Some(&upstream.name)) {
-            warnings.push(format!("upstreams: no route names \"{}\"", upstream.name));
-        }
         let (call, drain) = (upstream.call_timeout(), shutdown.drain.0);
         if call > drain {
             let (name, call, drain) = (&upstream.name, Grace(call), Grace(drain));

@@ -9,6 +9,7 @@ pub mod client_tokens;
 mod document;
 pub mod environment;
 mod faults;
+pub mod hooks;
 pub mod listener;
 pub mod print;
 pub mod raw;
@@ -37,6 +38,7 @@ use self::channels::{ChannelLimitsKeys, ChannelOptionsKeys, Channels, ChannelsKe
 use self::client_tokens::ClientTokenKeys;
 pub use self::faults::Faults;
 use self::faults::Places;
+use self::hooks::HooksKeys;
 use self::listener::Listener;
 use self::reading::Reading;
 use self::route::Route;
@@ -90,6 +92,7 @@ const SECTIONS: &[SectionInfo] = &[
     SectionInfo::of::<ChannelsKeys>("channels"),
     SectionInfo::of::<ChannelLimitsKeys>("channels.limits"),
     SectionInfo::of::<ChannelOptionsKeys>("channels.without_namespace"),
+    SectionInfo::of::<HooksKeys>("channels.hooks"),
     SectionInfo::of::<ClientTokenKeys>("channels.token"),
     SectionInfo::of::<JwksKeys>("channels.token.jwks"),
     SectionInfo::of::<ClientTokenKeys>("channels.subscription_token"),

@@ -158,6 +158,8 @@ impl Reading {
         });
         let mut warnings =
             checks::warnings(&listeners, &routes, &upstreams, &self.ops, &self.shutdown);
+        let hooks = self.channels.hooks.upstream.as_ref();
+        warnings.extend(checks::unused_upstreams(&routes, &upstreams, hooks));
         warnings.extend(self.channels.warnings());
         warnings.extend(unusable);
         Some(Config {
@@ -211,6 +213,11 @@ impl Reading {
                 let path = format!("routes[{i}].upstream");
                 checks::reference(&path, upstream, "upstream", &self.upstream_names, faults);
             }
+        }
+        if let Some(upstream) = &self.channels.hooks.upstream {
+            let path = "channels.hooks.upstream";
+            checks::reference(path, upstream, "upstream", &self.upstream_names, faults);
+            self.channels.hooks.check_in_flight(self.limits.in_flight_max, faults);
         }
         checks::channels(&self.listeners, &self.routes, faults);
         checks::channels_api(&self.listeners, &self.routes, faults);

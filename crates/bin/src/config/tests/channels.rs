@@ -1,6 +1,7 @@
 //! What a user is promised of `[channels]`.
 
 use weir_channels::broker::{Limits, StreamOptions};
+use weir_channels::hooks::Hook;
 use weir_channels::namespace::{ChannelRules, DataFormat, Namespaces, Permission};
 
 use super::*;
@@ -39,6 +40,86 @@ publication_data_format = "json"
     let namespaces = Namespaces::new(rules.clone()).expect("checked when it was read");
     assert!(namespaces.resolve("chat:room").is_ok());
     assert!(namespaces.resolve("chat:room7").is_err());
+}
+
+#[test]
+fn a_backend_is_asked_what_has_a_path_in_the_way_that_is_set() {
+    let config = load(&with(
+        r#"
+[channels.hooks]
+upstream = "app"
+connect = "/hooks/connect?v=1"
+subscribe = "/hooks/subscribe"
+timeout = "300ms"
+forward_headers = ["Cookie", "authorization"]
+[[channels.namespaces]]
+name = "chat"
+subscribe_proxy_enabled = true
+[[upstreams]]
+name = "app"
+targets = ["http://127.0.0.1:9"]
+"#,
+    ));
+    let options = config.channels.hooks.options();
+    let path = |hook: Hook| options.paths[hook as usize].as_ref().map(ToString::to_string);
+    assert_eq!(path(Hook::Connect).as_deref(), Some("/hooks/connect?v=1"));
+    assert_eq!((path(Hook::Rpc), options.timeout), (None, Duration::from_millis(300)));
+    assert_eq!(options.forward_headers, [http::header::COOKIE, http::header::AUTHORIZATION]);
+    assert!(config.channels.rules.namespaces[0].1.subscribe_hook);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn what_is_wrong_with_hooks_is_told_at_its_key() {
+    check_faults(
+        &with(
+            r#"[channels.hooks]
+upstream = "ap"
+subscrib = "/hooks/subscribe"
+calls_max = 25
+forward_headers = ["x-weir-principal"]
+[channels.without_namespace]
+publish_proxy_enabled = true
+[limits]
+in_flight_max = 25
+[[channels.namespaces]]
+name = "chat"
+subscribe_proxy_enabled = true
+[[upstreams]]
+name = "app"
+targets = ["http://127.0.0.1:9"]
+"#,
+        ),
+        r#"weir.toml:10: channels.hooks.upstream: is asked nothing: no hook has a path
+weir.toml:10: channels.hooks.upstream: no upstream is named "ap"; did you mean "app"?
+weir.toml:11: channels.hooks.subscrib: unknown key; did you mean "subscribe"?
+weir.toml:12: channels.hooks.calls_max: 25 is not from 1 to 24
+weir.toml:13: channels.hooks.forward_headers: "x-weir-principal" is never passed on: it is weir's or the connection's own
+weir.toml:15: channels.without_namespace.publish_proxy_enabled: needs channels.hooks.publish, the path of that hook
+weir.toml:20: channels.namespaces[0].subscribe_proxy_enabled: needs channels.hooks.subscribe, the path of that hook
+"#,
+    );
+    check_faults(
+        &with(
+            r#"[channels.hooks]
+upstream = "app"
+rpc = "/rpc"
+calls_max = 16
+[limits]
+in_flight_max = 16
+[[upstreams]]
+name = "app"
+targets = ["http://127.0.0.1:9"]
+"#,
+        ),
+        r#"weir.toml:12: channels.hooks.calls_max: 16 is not below limits.in_flight_max = 16: a connection whose hooks are slow would not be read
+"#,
+    );
+    check_faults(
+        &with("[channels.hooks]\nrpc = \"/rpc\"\n"),
+        r#"weir.toml:10: channels.hooks.rpc: nobody is asked without an upstream
+"#,
+    );
 }
 
 #[test]
