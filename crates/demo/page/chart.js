@@ -79,7 +79,7 @@ export class Chart {
     this.#drawGrid(view);
     pen.save();
     pen.beginPath();
-    pen.rect(frame.left, 0, frame.right - frame.left, height);
+    pen.rect(frame.left, 0, width - frame.left, height);
     pen.clip();
     this.#drawBands(view);
     this.#lines.forEach((line, at) => this.#drawLine(view, line, view.colour(`series-${at + 1}`)));

@@ -7,6 +7,7 @@ const ROWS_MAX = 50;
 export class Outages {
   #body = document.querySelector("#outages");
   #none = document.querySelector("#no-outages");
+  #table = document.querySelector("#lost");
   #totals = { recovered: 0, missed: 0, doubled: 0 };
   #outage = null;
 
@@ -37,6 +38,7 @@ export class Outages {
     this.#body.prepend(element);
     while (this.#body.childElementCount > ROWS_MAX) this.#body.lastElementChild.remove();
     this.#none.hidden = true;
+    this.#table.hidden = false;
   }
 
   /** It is back. */
