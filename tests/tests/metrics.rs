@@ -129,13 +129,17 @@ async fn promtool_finds_nothing_to_say() {
     assert_eq!((checked.code, checked.stderr.as_str()), (0, ""), "{}", checked.stdout);
 }
 
-/// A key set that nobody publishes, and an API key.
+/// A key set that nobody publishes, an API key, and a route that publishes.
 const IDENTITIES: &str = r#"
 [auth.jwks]
 url = "http://127.0.0.1:9/keys.json"
 [[auth.api_keys]]
 name = "meter"
 key = "a-key-of-a-meter"
+[[routes]]
+name = "devices"
+kind = "publish"
+channel = "devices"
 "#;
 
 #[tokio::test]

@@ -107,7 +107,8 @@ url = "http://127.0.0.1:9/keys.json"
 refresh_interval_min = "1s"
 "#;
 
-/// Channels with their server API, keys for tokens, and a backend that does not know what to say.
+/// Channels with their server API, keys for tokens, a backend that does not know what to say, and devices
+/// whose messages are published.
 const CHANNELS: &str = r#"
 [[listeners]]
 name = "channels"
@@ -127,6 +128,11 @@ kind = "channels"
 [[routes]]
 name = "api"
 kind = "channels_api"
+[[routes]]
+name = "devices"
+kind = "publish"
+channel = "devices-{json.device}"
+subscribe = ["devices-pump"]
 [channels]
 allow_anonymous_connect_without_token = true
 [channels.without_namespace]
@@ -134,6 +140,8 @@ history_size = 10
 history_ttl = "1m"
 allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = true
+allow_publish_for_client = true
+allow_publish_for_anonymous = true
 [channels.hooks]
 upstream = "backend"
 rpc = "/rpc"
@@ -151,6 +159,7 @@ async fn gateway(upstream: &Upstream, pki: &Pki, collector: &Collector) -> Gatew
         .listener("echoes", "wire = \"lines\"\nroute = \"echo\"")
         .listener("guarded", "wire = \"lines\"\nroute = \"guarded\"")
         .tables("[[routes]]\nname = \"echo\"\nkind = \"echo\"")
+        .listener("devices", "wire = \"lines\"\nroute = \"devices\"")
         .tables(GUARDED)
         .tables(CHANNELS)
         .listener("hooked", "wire = \"lines\"\nroute = \"channels\"")
@@ -195,6 +204,17 @@ fn load(gateway: &Gateway, pki: &Pki) -> JoinSet<()> {
                 peer.hear().await;
                 sleep(Duration::from_millis(50)).await;
             }
+        }
+    });
+    let devices = gateway.address("devices");
+    load.spawn(async move {
+        let mut peer = LinePeer::connect(devices).await;
+        loop {
+            for line in [r#"{"device":"pump"}"#, "no reading"] {
+                peer.say(line).await;
+                peer.hear().await;
+            }
+            sleep(Duration::from_millis(100)).await;
         }
     });
     let address = |listener| gateway.address(listener);

@@ -45,13 +45,17 @@ upstream = "spare"
 name = "api"
 kind = "channels_api"
 # routes.api
+[[routes]]
+name = "devices"
+kind = "publish"
+# routes.devices
 [[upstreams]]
 name = "spare"
 # upstreams.spare
 "#;
 
 /// Keys that the tables have from the beginning.
-const REQUIRED: [(&str, &str, &str); 18] = [
+const REQUIRED: [(&str, &str, &str); 19] = [
     ("auth.keys.signer", "algorithm", "\"hmac\""),
     ("auth.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("auth.api_keys.meter", "key", "\"a-key-of-sixteen-and-more\""),
@@ -69,6 +73,7 @@ const REQUIRED: [(&str, &str, &str); 18] = [
     ("channels.subscription_token.keys.signer", "algorithm", "\"hmac\""),
     ("channels.subscription_token.keys.signer", "key", "\"a-secret-of-more-than-32-bytes-in-all\""),
     ("routes.answer", "auth", "\"api_key\""),
+    ("routes.devices", "channel", "\"rooms:all\""),
     ("upstreams.spare", "targets", "[\"http://127.0.0.1:9\"]"),
 ];
 
@@ -138,6 +143,13 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("routes.ask", "forward_headers", "[\"x-tenant\"]"),
     ("routes.api", "base", "\"/v1\""),
     ("routes.api", "error_mode", "\"transport\""),
+    ("routes.devices", "channel", "\"rooms:{json.device}\""),
+    ("routes.devices", "data", "\"json\""),
+    ("routes.devices", "reply", "\"ok\""),
+    ("routes.devices", "errors", "false"),
+    ("routes.devices", "channels_max", "64"),
+    ("routes.devices", "subscribe", "[\"rooms:all\"]"),
+    ("routes.devices", "publications", "\"data\""),
     ("upstreams.spare", "targets", "[\"http://127.0.0.1:10\"]"),
     ("upstreams.spare", "resolve_interval", "\"5s\""),
     ("upstreams.spare", "connections_per_target_max", "16"),

@@ -9,6 +9,7 @@ use weir_channels::api::{Api, ApiLimits, ApiMetrics, ServerApi};
 use weir_channels::broker::Memory;
 use weir_channels::hooks::HookMetrics;
 use weir_channels::namespace::Namespaces;
+use weir_channels::route::{PublishRoute, RouteMetrics};
 use weir_channels::tokens::TokenMetrics;
 use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
 use weir_core::clock;
@@ -16,12 +17,13 @@ use weir_core::local::Locals;
 use weir_core::service::Service;
 use weir_demo::Demo;
 use weir_pipeline::route::RouteParts;
+use weir_pipeline::traced::Traced;
 
 use crate::client_tokens::{self, KeySets};
 use crate::config::Config;
 use crate::config::client_tokens::{SUBSCRIPTION_TOKEN_KEY_SET, TOKEN_KEY_SET};
 use crate::config::route::Kind;
-use crate::engine::{Routes, UpstreamMaker};
+use crate::engine::{self, Routes, UpstreamMaker};
 use crate::hooks;
 use crate::identities::{GuardMaker, KeySet};
 
@@ -31,6 +33,7 @@ pub struct ChannelMaker {
     /// What backends ask.
     api: Arc<Api>,
     metrics: Metrics,
+    routes: RouteMetrics,
     sets: Mutex<Sets>,
 }
 
@@ -77,13 +80,15 @@ impl ChannelMaker {
         let shared = Shared::new(broker, policy, metrics.channels.clone(), !seed);
         let api = ApiMetrics::register(registry)?;
         let api = Api::new(Arc::clone(&shared), ApiLimits::default(), api, clock::now());
-        Ok(Self { shared, api: Arc::new(api), metrics, sets: Mutex::new(sets) })
+        let routes = RouteMetrics::register(registry)?;
+        Ok(Self { shared, api: Arc::new(api), metrics, routes, sets: Mutex::new(sets) })
     }
 
     /// What is wrong with several processes, whose channels are each its own.
     pub fn warning(&self, config: &Config, replicas: Option<u32>) -> Option<String> {
         let replicas = replicas.filter(|replicas| *replicas > 1)?;
-        config.routes.iter().any(|route| matches!(route.kind, Kind::Channels)).then(|| {
+        let of_channels = |kind: &Kind| matches!(kind, Kind::Channels | Kind::Publish(_));
+        config.routes.iter().any(|route| of_channels(&route.kind)).then(|| {
             format!(
                 "WEIR_REPLICAS = {replicas}, and each has channels of its own, in memory: who is \
                  connected to one is not told what is published on another"
@@ -96,7 +101,8 @@ impl ChannelMaker {
         Arc::new(Hubs(Arc::clone(&self.shared)))
     }
 
-    /// Adds the routes that speak the client protocol, those for backends, and the demo of both.
+    /// Adds the routes that speak the client protocol, those for backends, those that publish, and the
+    /// demo.
     #[must_use]
     pub fn with_routes(&self, config: &Config, mut routes: Routes) -> Routes {
         let forwarded = config.channels.hooks.options().forward_headers;
@@ -112,6 +118,14 @@ impl ChannelMaker {
                     Arc::new(ServerApi::new(name.clone(), base, keys.error_mode, api))
                 }
                 Kind::Demo => Arc::new(Demo::new(name.clone())),
+                Kind::Publish(keys) => {
+                    let (options, shared) = (keys.options(), Arc::clone(&self.shared));
+                    let service = PublishRoute::new(name.clone(), options, shared, &self.routes);
+                    match engine::trace_carrier(&route.keys) {
+                        Some(carrier) => Arc::new(Traced::new(carrier, Arc::new(service))),
+                        None => Arc::new(service),
+                    }
+                }
                 Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) => continue,
             };
             routes.insert(name, service);

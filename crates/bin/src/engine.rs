@@ -24,7 +24,7 @@ use weir_pipeline::traced::TraceCarrier;
 use weir_upstream::{Upstream, UpstreamMetrics, UpstreamOptions};
 
 use crate::config::listener::{HttpRoute, Listener, PathKind, Switch, Wire};
-use crate::config::route::{Kind, Route};
+use crate::config::route::{Kind, Route, RouteKeys};
 use crate::config::values::{Line, Name, Origin};
 use crate::config::{Config, upstream};
 
@@ -107,7 +107,7 @@ fn route_spec(route: &Route) -> Option<RouteSpec> {
             reply: keys.reply.to_string(),
             exit: keys.exit.as_deref().map(str::to_owned),
         },
-        Kind::Channels | Kind::ChannelsApi(_) | Kind::Demo => return None,
+        Kind::Channels | Kind::ChannelsApi(_) | Kind::Publish(_) | Kind::Demo => return None,
         Kind::Discard => RouteKind::Discard,
         Kind::Upstream(keys) => RouteKind::Upstream {
             upstream: keys.upstream.to_string(),
@@ -117,10 +117,14 @@ fn route_spec(route: &Route) -> Option<RouteSpec> {
             forward_headers: keys.forward_headers.iter().map(|header| header.0.clone()).collect(),
         },
     };
-    let keys = &route.keys;
+    Some(RouteSpec { name: route.keys.name.to_string(), kind, trace: trace_carrier(&route.keys) })
+}
+
+/// Where messages of a route carry a trace context.
+pub fn trace_carrier(keys: &RouteKeys) -> Option<TraceCarrier> {
     let field = keys.trace_field.as_deref().map(|name| TraceCarrier::Field(name.to_owned()));
     let prefix = keys.trace_prefix.as_deref().map(|text| TraceCarrier::Prefix(text.to_owned()));
-    Some(RouteSpec { name: keys.name.to_string(), kind, trace: field.or(prefix) })
+    field.or(prefix)
 }
 
 /// Everything the engine binds and holds its connections to.

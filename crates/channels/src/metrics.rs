@@ -34,15 +34,18 @@ pub enum Origin {
     Client,
     /// A backend, through the server API.
     Api,
+    /// A connection of a route that publishes its messages.
+    Route,
 }
 
 impl Origin {
-    const ALL: [Self; 2] = [Self::Client, Self::Api];
+    const ALL: [Self; 3] = [Self::Client, Self::Api, Self::Route];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Api => "api",
+            Self::Route => "route",
         }
     }
 }
@@ -117,8 +120,8 @@ impl ChannelMetrics {
             )?,
             publications: counter(
                 "weir_channels_publications_total",
-                "Publications, by namespace and by who made them: a client, or a backend through the \
-                 server API.",
+                "Publications, by namespace and by who made them: a client, a backend through the server \
+                 API, or a connection of a route.",
                 &["namespace", "origin"],
             )?,
             deliveries: counter(

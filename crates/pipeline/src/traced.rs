@@ -21,13 +21,14 @@ pub enum TraceCarrier {
 }
 
 /// A service with a look for a trace context before it.
-pub(crate) struct Traced {
+pub struct Traced {
     carrier: TraceCarrier,
     inner: Arc<dyn Service>,
 }
 
 impl Traced {
-    pub(crate) fn new(carrier: TraceCarrier, inner: Arc<dyn Service>) -> Self {
+    /// `inner`, whose messages carry a context there.
+    pub fn new(carrier: TraceCarrier, inner: Arc<dyn Service>) -> Self {
         Self { carrier, inner }
     }
 }

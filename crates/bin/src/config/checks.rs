@@ -214,7 +214,12 @@ pub(super) fn channels_api(
         let mut routes = routes.iter().flatten().filter(|route| route.keys.name == *name);
         routes.find_map(|route| match &route.kind {
             Kind::ChannelsApi(keys) => Some(&keys.base),
-            Kind::Echo(_) | Kind::Discard | Kind::Upstream(_) | Kind::Channels | Kind::Demo => None,
+            Kind::Echo(_)
+            | Kind::Discard
+            | Kind::Upstream(_)
+            | Kind::Channels
+            | Kind::Publish(_)
+            | Kind::Demo => None,
         })
     };
     for (i, listener) in listeners.iter().enumerate() {

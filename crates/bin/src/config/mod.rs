@@ -12,6 +12,7 @@ mod faults;
 pub mod hooks;
 pub mod listener;
 pub mod print;
+mod publish;
 pub mod raw;
 mod reading;
 pub mod route;

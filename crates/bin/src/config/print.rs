@@ -5,7 +5,7 @@ use super::auth::{ApiKeyKeys, TokenKeyKeys};
 use super::changes::needs_restart;
 use super::channels::NamespaceKeys;
 use super::listener::{LengthKeys, LinesKeys, ListenerKeys, PagesKeys, PathKeys, PostKeys, Wire};
-use super::route::{ChannelsApiKeys, EchoKeys, RouteKeys, UpstreamRouteKeys};
+use super::route::{ChannelsApiKeys, EchoKeys, PublishKeys, RouteKeys, UpstreamRouteKeys};
 use super::section::{Key, Section};
 use super::tls::{CertificateKeys, TlsKeys};
 use super::units::Grace;
@@ -55,6 +55,7 @@ pub fn default_config() -> String {
     reference::<EchoKeys>(&mut text, "");
     reference::<UpstreamRouteKeys>(&mut text, "");
     reference::<ChannelsApiKeys>(&mut text, "");
+    reference::<PublishKeys>(&mut text, "");
     reference::<Upstream>(&mut text, "[[upstreams]]");
     reference::<TokenKeyKeys>(&mut text, "[[auth.keys]]");
     reference::<ApiKeyKeys>(&mut text, "[[auth.api_keys]]");

@@ -22,7 +22,7 @@ use super::sections::{
 use super::traces::TracesKeys;
 use super::upstream::Upstream;
 use super::values::Name;
-use super::{Admission, Config, LISTS, Runtime, SECTIONS, checks};
+use super::{Admission, Config, LISTS, Runtime, SECTIONS, checks, publish};
 use crate::runtime::Machine;
 
 /// Everything that was set, read as far as it can be. The sections that stand once are always
@@ -161,6 +161,7 @@ impl Reading {
         let hooks = self.channels.hooks.upstream.as_ref();
         warnings.extend(checks::unused_upstreams(&routes, &upstreams, hooks));
         warnings.extend(self.channels.warnings());
+        warnings.extend(publish::warnings(&routes, &self.channels));
         warnings.extend(unusable);
         Some(Config {
             source: name.to_owned(),
@@ -222,6 +223,7 @@ impl Reading {
         checks::channels(&self.listeners, &self.routes, faults);
         checks::channels_api(&self.listeners, &self.routes, faults);
         checks::pages(&self.listeners, &self.routes, faults);
+        publish::check(&self.listeners, &self.routes, &self.channels, faults);
         checks::doors(&self.listeners, &self.routes, &self.auth, faults);
         for (i, upstream) in present(&self.upstreams) {
             checks::upstream(i, upstream, faults);

@@ -4,10 +4,15 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method};
 use serde_json::Value as Json;
 use weir_channels::api::ErrorMode;
+use weir_channels::route::template::{CHANNEL_PLACEHOLDERS, REPLY_PLACEHOLDERS};
+use weir_channels::route::{
+    ChannelTemplate, DataForm, ReplyTemplate, RouteOptions, TemplateError, Written,
+};
 
 use super::auth::{Doors, ForwardHeader};
-use super::raw::{Auto, choices};
-use super::section::{Section, Table, section};
+use super::faults::did_you_mean;
+use super::raw::{Auto, Raw, Refused, Setting, choices};
+use super::section::{Key, Section, Table, section};
 use super::values::{HttpPath, Line, Name, Reply};
 
 /// The route's kind, by its name in the file.
@@ -25,6 +30,8 @@ pub enum KindName {
     ChannelsApi,
     /// The demo.
     Demo,
+    /// Channels, for plain messages.
+    Publish,
 }
 
 choices!(KindName {
@@ -34,6 +41,7 @@ choices!(KindName {
     "channels" => KindName::Channels,
     "channels_api" => KindName::ChannelsApi,
     "demo" => KindName::Demo,
+    "publish" => KindName::Publish,
 });
 
 section! {
@@ -46,6 +54,7 @@ section! {
         /// Centrifugo protocol, for a "websocket" path, lines (JSON), or varint lengths (Protobuf).
         /// "channels_api": what backends ask of channels, for a "post" path such as "/api/*".
         /// "demo": a page that shows channels, for "page" paths "/" and "/demo/*".
+        /// "publish": messages are published into a channel, and connections are told of channels.
         pub kind: KindName, like "echo";
         /// The field of a JSON message that carries a traceparent, such as "traceparent".
         pub trace_field: Option<Line> = "off";
@@ -99,6 +108,116 @@ section! {
     }
 }
 
+choices!(DataForm {
+    "auto" => DataForm::Auto,
+    "json" => DataForm::Json,
+    "text" => DataForm::Text,
+    "bytes" => DataForm::Bytes,
+});
+
+choices!(Written {
+    "text" => Written::Text,
+    "data" => Written::Data,
+    "envelope" => Written::Envelope,
+});
+
+section! {
+    /// Keys of a route with kind = "publish".
+    pub struct PublishKeys {
+        /// The channel that a message is published into, such as "sensors:{listener}.{json.device}", in
+        /// which {listener}, {peer.ip}, {principal}, {client} (the connection's id for subscribers) and
+        /// {json.FIELD} of the message are replaced. Each is one part of the name: a value that is empty,
+        /// longer than 128 bytes, or has ":", "#", "$" or a control character is refused. The principal
+        /// publishes as a user of channels does. "off": messages are refused.
+        pub channel: Option<ChannelTemplate> = "off";
+        /// What is published: "auto": JSON as it is, other text as a JSON string. "json": JSON, and nothing
+        /// else. "text": any text as a JSON string. "bytes": anything as it is, for subscribers in
+        /// Protobuf.
+        pub data: DataForm = "auto";
+        /// The answer to a message that was published, such as "ok", in which {channel}, {offset}, {epoch}
+        /// and {request_id} are replaced.
+        pub reply: Option<ReplyTemplate> = "off";
+        /// Whether a message that was not published is answered with "error: " and why. Over HTTP it
+        /// always is.
+        pub errors: bool = true;
+        /// Most channels that the messages of one connection are published into.
+        pub channels_max: usize = 128;
+        /// The channels that a connection is told of, with the placeholders of "channel" but for fields.
+        pub subscribe: Vec<ChannelTemplate> = [];
+        /// What is written of a publication, as one message: "text": a JSON string as its text, and
+        /// everything else as it is. "data": everything as it is. "envelope": a JSON object with
+        /// "channel", "offset", "user" and "data".
+        pub publications: Written = "text";
+    }
+}
+
+impl PublishKeys {
+    /// What the route does.
+    pub fn options(&self) -> RouteOptions {
+        RouteOptions {
+            channel: self.channel.clone(),
+            data: self.data,
+            reply: self.reply.clone(),
+            errors: self.errors,
+            channels_max: self.channels_max,
+            subscribe: self.subscribe.clone(),
+            written: self.publications,
+        }
+    }
+}
+
+impl Setting for ChannelTemplate {
+    fn wanted() -> String {
+        "a channel such as \"sensors:{json.device}\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        let text = raw.text().ok_or(Refused::Shape)?;
+        Self::parse(text).map_err(|faults| no_template(raw, &faults, &CHANNEL_PLACEHOLDERS))
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+impl Setting for ReplyTemplate {
+    fn wanted() -> String {
+        "a reply such as \"ok {offset}\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        let text = raw.text().ok_or(Refused::Shape)?;
+        Self::parse(text).map_err(|faults| no_template(raw, &faults, &REPLY_PLACEHOLDERS))
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+/// Everything that is wrong with a template, with the nearest known placeholders.
+fn no_template(raw: &Raw, faults: &[TemplateError], known: &[&str]) -> Refused {
+    let text = |fault: &TemplateError| match fault {
+        TemplateError::Unknown { name } => {
+            let rest = name.split_once('.').map_or(name.as_str(), |(_, rest)| rest);
+            let names: Vec<String> =
+                known.iter().map(|known| known.replace("FIELD", rest)).collect();
+            format!("{fault}{}", did_you_mean(name, names.iter().map(String::as_str)))
+        }
+        TemplateError::Empty
+        | TemplateError::Unclosed { .. }
+        | TemplateError::Unopened { .. }
+        | TemplateError::Field { .. }
+        | TemplateError::ManyFields
+        | TemplateError::Adjacent { .. }
+        | TemplateError::Namespace
+        | TemplateError::Control => fault.to_string(),
+    };
+    let texts: Vec<String> = faults.iter().map(text).collect();
+    Refused::Because(format!("{raw}: {}", texts.join("; ")))
+}
+
 /// A route.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -123,53 +242,57 @@ pub enum Kind {
     ChannelsApi(ChannelsApiKeys),
     /// Shows channels.
     Demo,
+    /// Publishes messages, and tells connections of channels.
+    Publish(PublishKeys),
 }
 
 const ECHO: &str = "kind = \"echo\"";
 const UPSTREAM: &str = "kind = \"upstream\"";
 const CHANNELS_API: &str = "kind = \"channels_api\"";
+const PUBLISH: &str = "kind = \"publish\"";
+
+/// The keys that only some kinds have.
+const OF_KINDS: [(&[Key], &str); 4] = [
+    (EchoKeys::KEYS, ECHO),
+    (UpstreamRouteKeys::KEYS, UPSTREAM),
+    (ChannelsApiKeys::KEYS, CHANNELS_API),
+    (PublishKeys::KEYS, PUBLISH),
+];
+
+/// Reads the keys of a kind that has some of its own. All that are left then are of other kinds.
+fn finish<S: Section>(mut table: Table<'_>, kind: impl FnOnce(S) -> Kind) -> Option<Kind> {
+    let keys = S::read(&mut table);
+    table.finish(&[RouteKeys::KEYS, S::KEYS], &OF_KINDS);
+    keys.map(kind)
+}
 
 impl Route {
     /// Reads one table of `[[routes]]`.
     pub(super) fn read(mut table: Table<'_>) -> Option<Self> {
         let kind = table.peek("kind");
         let keys = RouteKeys::read(&mut table);
-        let echo = (EchoKeys::KEYS, ECHO);
-        let upstream = (UpstreamRouteKeys::KEYS, UPSTREAM);
-        let api = (ChannelsApiKeys::KEYS, CHANNELS_API);
         let kind = match kind {
-            Some(KindName::Echo) => {
-                let kind = EchoKeys::read(&mut table).map(Kind::Echo);
-                table.finish(&[RouteKeys::KEYS, EchoKeys::KEYS], &[upstream, api]);
-                kind
-            }
+            Some(KindName::Echo) => finish::<EchoKeys>(table, Kind::Echo),
+            Some(KindName::Upstream) => finish::<UpstreamRouteKeys>(table, Kind::Upstream),
+            Some(KindName::ChannelsApi) => finish::<ChannelsApiKeys>(table, Kind::ChannelsApi),
+            Some(KindName::Publish) => finish::<PublishKeys>(table, Kind::Publish),
             Some(KindName::Discard) => {
-                table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
+                table.finish(&[RouteKeys::KEYS], &OF_KINDS);
                 Some(Kind::Discard)
             }
             Some(KindName::Channels) => {
-                table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
+                table.finish(&[RouteKeys::KEYS], &OF_KINDS);
                 Some(Kind::Channels)
             }
             Some(KindName::Demo) => {
-                table.finish(&[RouteKeys::KEYS], &[echo, upstream, api]);
+                table.finish(&[RouteKeys::KEYS], &OF_KINDS);
                 Some(Kind::Demo)
-            }
-            Some(KindName::Upstream) => {
-                let kind = UpstreamRouteKeys::read(&mut table).map(Kind::Upstream);
-                table.finish(&[RouteKeys::KEYS, UpstreamRouteKeys::KEYS], &[echo, api]);
-                kind
-            }
-            Some(KindName::ChannelsApi) => {
-                let kind = ChannelsApiKeys::read(&mut table).map(Kind::ChannelsApi);
-                table.finish(&[RouteKeys::KEYS, ChannelsApiKeys::KEYS], &[echo, upstream]);
-                kind
             }
             // A bad kind is one fault, so the keys of every kind pass.
             None => {
-                let kinds = [EchoKeys::KEYS, UpstreamRouteKeys::KEYS, ChannelsApiKeys::KEYS];
-                table.forget(&kinds);
-                table.finish(&[RouteKeys::KEYS, kinds[0], kinds[1], kinds[2]], &[]);
+                let [a, b, c, d] = OF_KINDS.map(|(keys, _)| keys);
+                table.forget(&[a, b, c, d]);
+                table.finish(&[RouteKeys::KEYS, a, b, c, d], &[]);
                 None
             }
         };
@@ -180,9 +303,12 @@ impl Route {
     pub fn upstream(&self) -> Option<&Name> {
         match &self.kind {
             Kind::Upstream(keys) => Some(&keys.upstream),
-            Kind::Echo(_) | Kind::Discard | Kind::Channels | Kind::ChannelsApi(_) | Kind::Demo => {
-                None
-            }
+            Kind::Echo(_)
+            | Kind::Discard
+            | Kind::Channels
+            | Kind::ChannelsApi(_)
+            | Kind::Publish(_)
+            | Kind::Demo => None,
         }
     }
 
@@ -194,6 +320,7 @@ impl Route {
             Kind::Discard | Kind::Channels | Kind::Demo => {}
             Kind::Upstream(keys) => shown.extend(keys.show()),
             Kind::ChannelsApi(keys) => shown.extend(keys.show()),
+            Kind::Publish(keys) => shown.extend(keys.show()),
         }
         shown.into()
     }

@@ -1,6 +1,7 @@
 //! What a user is promised of the configuration, as texts in and lines out.
 
 mod channels;
+mod publish;
 
 use std::time::Duration;
 

@@ -26,6 +26,7 @@ use weir_core::site::SiteWire;
 
 use self::later::Waits;
 use self::out::Out;
+pub(crate) use self::time::{PRESENCE_INTERVAL, PRESENCE_TTL};
 use self::wanted::{Renewal, Sub};
 use crate::broker::ClientInfo;
 use crate::hooks::caller::Caller;

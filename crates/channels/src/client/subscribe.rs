@@ -12,7 +12,7 @@ use super::wanted::{Joined, Prepared, Renewal, Sub, Wanted};
 use super::{Client, Turn};
 use crate::broker::{Answer, BrokerError, ClientInfo, Notice, Subscribe, Subscribed};
 use crate::hooks::Hook;
-use crate::hub::{Place, Subscription};
+use crate::hub::{Dialect, Place, Subscription};
 use crate::metrics::RecoveryOutcome;
 use crate::namespace::{Access, Asked};
 use crate::protocol::Reply;
@@ -209,7 +209,7 @@ impl Client {
         }
         let subscription = Subscription {
             address,
-            form: self.form,
+            dialect: Dialect::Protocol(self.form),
             modes: prepared.modes,
             counts: Arc::clone(&prepared.counts),
             offset: begins.position.map_or(0, |position| position.offset),

@@ -9,9 +9,9 @@ use crate::protocol::Reply;
 use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
 
 /// How long a client counts as present without being said to be so again.
-pub(super) const PRESENCE_TTL: Duration = Duration::from_secs(60);
+pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
 /// How often it is said again.
-const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
+pub(crate) const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
 
 /// Pings of one connection.
 #[derive(Clone, Copy, Debug, Default)]

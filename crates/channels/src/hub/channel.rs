@@ -5,15 +5,15 @@ use std::sync::Arc;
 use weir_core::local::Address;
 
 use crate::broker::{ChannelId, Epoch};
+use crate::hub::events::Dialect;
 use crate::hub::fanout::Running;
 use crate::metrics::NamespaceCounts;
-use crate::protocol::Form;
 
 /// One subscriber, as the fan-out needs it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {
     pub(super) address: Address,
-    pub(super) form: Form,
+    pub(super) dialect: Dialect,
     /// It is told of holes.
     pub(super) positioned: bool,
     /// It is told who comes and goes.

@@ -4,26 +4,54 @@
 use bytes::Bytes;
 use weir_core::site::SiteWire;
 
+use super::plain::Plain;
 use crate::broker::{ClientInfo, Event, Publication};
 use crate::protocol::push::{self, Join, Leave, Push};
 use crate::protocol::{EncodeError, Form, Map, Payload, SharedPush, varint};
+
+/// How a subscriber is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// In the client protocol.
+    Protocol(Form),
+    /// As plain messages. Of publications only: it has no words for who comes and goes.
+    Plain(Plain),
+}
 
 /// An event with the bytes that were made of it.
 pub(super) struct Framed {
     pub(super) number: u64,
     pub(super) event: Event,
     push: SharedPush,
+    /// As many as listeners differ in.
+    plain: Vec<(Plain, Bytes)>,
 }
 
 impl Framed {
     pub(super) fn new(number: u64, event: Event) -> Self {
-        Self { number, event, push: SharedPush::default() }
+        Self { number, event, push: SharedPush::default(), plain: Vec::new() }
     }
 
-    /// The bytes in this form.
-    pub(super) fn frame(&mut self, form: Form, channel: &str) -> Result<&Bytes, EncodeError> {
+    /// The bytes in this dialect.
+    pub(super) fn frame(&mut self, dialect: Dialect, channel: &str) -> Result<&Bytes, EncodeError> {
         let event = &self.event;
-        self.push.form(form, || push_of(channel, event))
+        match dialect {
+            Dialect::Protocol(form) => self.push.form(form, || push_of(channel, event)),
+            Dialect::Plain(plain) => Ok(self.plain(plain, channel)),
+        }
+    }
+
+    fn plain(&mut self, plain: Plain, channel: &str) -> &Bytes {
+        let at = self.plain.iter().position(|(made, _)| *made == plain).unwrap_or_else(|| {
+            let frame = match &self.event {
+                Event::Publication(publication) => plain.frame(channel, publication),
+                // Never told.
+                Event::Join(_) | Event::Leave(_) | Event::Reset(_) => Bytes::new(),
+            };
+            self.plain.push((plain, frame));
+            self.plain.len() - 1
+        });
+        &self.plain[at].1
     }
 }
 

@@ -207,7 +207,7 @@ impl Teller<'_> {
             if !wanted {
                 continue;
             }
-            let Ok(frame) = framed.frame(subscriber.form, &channel.name) else {
+            let Ok(frame) = framed.frame(subscriber.dialect, &channel.name) else {
                 self.post.tell(subscriber.address, Box::new(Told::NotJson));
                 return subscriber.over = true;
             };

@@ -11,6 +11,7 @@ mod clients;
 mod events;
 mod fanout;
 pub mod orders;
+mod plain;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use tokio::sync::mpsc;
 use weir_core::local::{Address, Local, Post, Wake};
 
 pub use clients::Uid;
-pub(crate) use events::{wire_info, wire_publication, without_length};
+pub(crate) use events::{Dialect, wire_info, wire_publication, without_length};
+pub(crate) use plain::Plain;
+pub use plain::Written;
 
 use self::channel::{Channel, Subscriber};
 use self::clients::Clients;
@@ -31,7 +34,6 @@ use self::orders::Order;
 use crate::broker::{ChannelId, Epoch, Reader, Subscribed};
 use crate::metrics::NamespaceCounts;
 use crate::namespace::Modes;
-use crate::protocol::Form;
 use crate::shared::Shared;
 
 /// The hub of one worker.
@@ -74,8 +76,8 @@ impl Place {
 pub(crate) struct Subscription {
     /// The connection.
     pub(crate) address: Address,
-    /// Its wire form.
-    pub(crate) form: Form,
+    /// How it is told.
+    pub(crate) dialect: Dialect,
     /// What it does.
     pub(crate) modes: Modes,
     /// How the channel's deliveries are counted.
@@ -170,7 +172,7 @@ impl Hub {
         entry.learn(epoch);
         let slot = entry.add(Subscriber {
             address: new.address,
-            form: new.form,
+            dialect: new.dialect,
             positioned: new.modes.positioned,
             told_of_others: new.modes.told_of_others,
             number: begins.number,

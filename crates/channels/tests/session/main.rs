@@ -6,6 +6,7 @@ mod emulation;
 mod fanout;
 mod hooks;
 mod recovery;
+mod routes;
 mod subscriptions;
 mod support;
 mod tokens;

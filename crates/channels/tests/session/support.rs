@@ -13,9 +13,14 @@ use weir_core::admission::AdmissionLimits;
 use weir_core::clock;
 use weir_core::limits::{Limits as ConnectionLimits, Timeouts};
 use weir_core::pipes::PipeEngine;
+use weir_core::service::Service;
 use weir_core::site::{Site, SiteWire};
 use weir_core::transport::{PipePeer, Socket, pipe};
 use weir_core::wire::lines::{EmptyLines, Options, UnfinishedLine};
+
+/// Makes routes of the channels, each with its wire.
+pub(crate) type MakeRoutes<'r> =
+    dyn Fn(&Arc<Shared>, &Registry) -> Vec<(SiteWire, Arc<dyn Service>)> + 'r;
 
 /// The engine, its time, and what counts.
 pub(crate) struct World {
@@ -80,23 +85,38 @@ impl World {
             allow_anonymous_connect_without_token: true,
             ..ChannelRules::default()
         };
+        Self::with_routes(wire, broker, rules, limits, workers, &|_, _| Vec::new())
+    }
+
+    /// Over this wire, with more wires whose routes are made of the same channels.
+    pub(crate) fn with_routes(
+        wire: SiteWire,
+        broker: Arc<dyn Broker>,
+        rules: ChannelRules,
+        limits: ConnectionLimits,
+        workers: usize,
+        routes: &MakeRoutes<'_>,
+    ) -> Self {
         let registry = Registry::new();
         let metrics = ChannelMetrics::register(&registry).expect("registered once");
         let namespaces = Namespaces::new(rules).expect("good rules");
         let policy = Policy::new(namespaces, None, ClientOptions::default(), &metrics);
         let shared = Shared::new(broker, policy, metrics, 7);
         let service = Arc::new(Channels::new("channels".to_owned(), Arc::clone(&shared)));
-        let site = Site {
-            listener: "lines".into(),
-            index: 0,
-            cells: 0,
+        let mut wires = vec![(wire, Arc::clone(&service) as Arc<dyn Service>)];
+        wires.extend(routes(&shared, &registry));
+        let sites = wires.into_iter().enumerate().map(|(at, (wire, service))| Site {
+            listener: if at == 0 { "lines".into() } else { format!("route{at}") },
+            index: at as u16,
+            cells: at as u16,
             wire,
-            service: Arc::clone(&service) as Arc<dyn weir_core::service::Service>,
-            limits,
+            service,
+            limits: limits.clone(),
             timeouts: Timeouts { idle: None, ping_interval: None, ..Timeouts::default() },
             heartbeat: None,
             farewell: None,
-        };
+        });
+        let sites: Vec<Site> = sites.collect();
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
         let now = clock::now();
@@ -104,9 +124,9 @@ impl World {
             connections_max: 100_000,
             per_address_max: None,
             per_second_max: None,
-            per_listener_max: vec![None],
+            per_listener_max: vec![None; sites.len()],
         };
-        let engine = PipeEngine::new(vec![site], workers, admission, runtime.handle(), now)
+        let engine = PipeEngine::new(sites, workers, admission, runtime.handle(), now)
             .with_locals(&Hubs(Arc::clone(&shared)));
         Self { engine, shared, now, registry, runtime, service }
     }
