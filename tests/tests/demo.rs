@@ -169,6 +169,34 @@ async fn an_outage_that_is_longer_than_a_history_is_told_with_what_is_missing() 
 }
 
 #[tokio::test]
+async fn nonsense_that_somebody_publishes_breaks_nothing() {
+    let gateway = Gateway::built_in_on_free_ports().await;
+    let _feed = feed(&gateway, &[]).await;
+    let mut page = open(&gateway, "").await;
+    page.until("the chart to have points", "Number(chart.dataset.points) > 40").await;
+    let nonsense = [
+        ("sensors:boiler", r#"{"value": 1.7e308, "at": 1}"#),
+        ("sensors:boiler", r#"{"value": "hot", "at": {}}"#),
+        ("sensors:boiler", r#"{"value": 1, "at": 9e15}"#),
+        ("sensors:boiler", "null"),
+        ("quotes:all", r#"{"quotes": [["X"], [1, 2], null, {}, [[], "7"]]}"#),
+        ("quotes:all", "7"),
+        ("chat:lobby", r#"{"name": 1, "text": 2}"#),
+        ("chat:lobby", r#"{"name": "last", "text": "of them", "at": 1e300}"#),
+    ];
+    for (channel, data) in nonsense {
+        let body = format!(r#"{{"channel": "{channel}", "data": {data}}}"#);
+        let reply = http::post(gateway.address("http"), "/api/publish", body.as_bytes()).await;
+        assert_eq!(reply.status, 200, "{body}");
+    }
+    page.until("the last of it", "messages.lastElementChild.textContent.includes('of them')").await;
+    let points = page.run("Number(chart.dataset.points)").await;
+    page.until("more points", &format!("Number(chart.dataset.points) > {points} + 20")).await;
+    assert_eq!(page.run("document.querySelectorAll('#quotes tr').length").await, 6);
+    assert_eq!(page.errors().await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn the_page_falls_back_to_streams_and_recovers_there_too() {
     let gateway = Gateway::built_in_on_free_ports().await;
     let _feed = feed(&gateway, &[]).await;

@@ -16,7 +16,8 @@ export class Quotes {
   show({ quotes }, { isLive }, now) {
     if (!Array.isArray(quotes)) return;
     if (isLive) this.#rate.add(now);
-    for (const [symbol, price] of quotes) {
+    for (const quote of quotes) {
+      const [symbol, price] = Array.isArray(quote) ? quote : [];
       if (typeof symbol !== "string" || typeof price !== "number") continue;
       const row = this.#rows.get(symbol) ?? this.#add(symbol, price);
       if (row) this.#set(row, price, isLive);

@@ -6,6 +6,12 @@ import { Rate } from "./measure.js";
 /** What `weir-load demo` has at the other end; each is the channel `sensors:NAME`. */
 export const SENSORS = ["boiler", "turbine", "pump", "intake"];
 
+/** Everybody may publish here: what is no temperature, or of another day, is not shown. */
+function isReading({ value, at }) {
+  if (typeof value !== "number" || typeof at !== "number") return false;
+  return Math.abs(value) < 10_000 && Math.abs(at - Date.now()) < 3_600_000;
+}
+
 export class Sensors {
   #chart = new Chart(document.querySelector("#chart"), SENSORS);
   #canvas = document.querySelector("#chart");
@@ -30,7 +36,7 @@ export class Sensors {
   /** Shows a reading; `isLive` when it came at this moment and not as history. */
   show(sensor, reading, { wasRecovered, isLive }, now) {
     const at = SENSORS.indexOf(sensor);
-    if (at < 0 || typeof reading.value !== "number" || typeof reading.at !== "number") return;
+    if (!isReading(reading)) return;
     this.#chart.add(at, reading.at, reading.value, wasRecovered);
     if (isLive) this.#rate.add(now);
     if ((this.#last[at]?.at ?? 0) <= reading.at) this.#last[at] = reading;
