@@ -191,7 +191,7 @@ fn settings_that_are_named_exist() {
     for document in documents() {
         let text = read(&document);
         for setting in quoted(&text) {
-            let (setting, _) = setting.split_once(" = ").unwrap_or((&*setting, ""));
+            let (setting, _) = setting.split_once(" = ").unwrap_or((setting, ""));
             let Some((section, key)) = setting.rsplit_once('.') else { continue };
             if golden.lines().any(|line| line == format!("[{section}]")) {
                 assert!(has_key(&golden, section, key), "{document} names {setting}");
