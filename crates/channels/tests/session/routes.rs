@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use weir_channels::broker::faulty::{Faults, Faulty};
 use weir_channels::broker::{Answer, Broker, Limits, Memory};
+use weir_channels::hub::orders::{ForClient, Order, Who};
 use weir_channels::namespace::{ChannelOptions, ChannelRules, Permission};
 use weir_channels::route::{
     ChannelTemplate, DataForm, PublishRoute, ReplyTemplate, RouteMetrics, RouteOptions, Written,
@@ -362,6 +363,34 @@ fn present(world: &World) -> Vec<String> {
         panic!("a broker in memory answers at once")
     };
     present.iter().map(|info| info.user.to_string()).collect()
+}
+
+#[test]
+fn a_backend_ends_subscriptions_and_connections_of_routes_too() {
+    let mut plan = plan();
+    plan.principal = Some("meter-7");
+    let mut world = world(&plan);
+    let mut device = Device::open(&mut world);
+    let mut client = world.client();
+    order(&mut world, ForClient::Unsubscribe { channel: Some("commands:all".into()) });
+    publish(&mut world, &mut client, "commands:all", "1");
+    assert_eq!(device.heard(), Vec::<String>::new());
+    let except = [].into();
+    order(&mut world, ForClient::Disconnect { code: 4500, reason: "enough".into(), except });
+    assert_eq!(device.heard(), ["error: enough"]);
+    assert!(device.peer.at_end());
+}
+
+/// Has the connections of `meter-7` do something.
+fn order(world: &mut World, what: ForClient) {
+    let make = || {
+        let who = Who { user: "meter-7".into(), client: None };
+        let (reply, _answer) = tokio::sync::oneshot::channel();
+        Order::Clients { who, what: what.clone(), reply }
+    };
+    let shared = Arc::clone(&world.shared);
+    world.runtime.block_on(shared.order(make));
+    world.settle();
 }
 
 #[test]

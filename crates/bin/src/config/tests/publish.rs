@@ -92,6 +92,39 @@ weir.toml:41: routes[4].base: only with kind = "channels_api"
 }
 
 #[test]
+fn a_namespace_whose_backend_decides_takes_nothing_from_routes() {
+    let only = "a backend is asked for clients of the protocol only";
+    check_faults(
+        &routes(
+            r#"[[channels.namespaces]]
+name = "asked"
+publish_proxy_enabled = true
+subscribe_proxy_enabled = true
+[channels.hooks]
+upstream = "app"
+publish = "/publish"
+subscribe = "/subscribe"
+[[upstreams]]
+name = "app"
+targets = ["http://127.0.0.1:9000"]
+[[routes]]
+name = "devices"
+kind = "publish"
+channel = "asked:all"
+[[routes]]
+name = "told"
+kind = "publish"
+subscribe = ["asked:all"]
+"#,
+        ),
+        &format!(
+            "weir.toml:36: routes[1].channel: \"asked:all\": its namespace has publish_proxy_enabled, and {only}\n\
+             weir.toml:40: routes[2].subscribe: \"asked:all\": its namespace has subscribe_proxy_enabled, and {only}\n"
+        ),
+    );
+}
+
+#[test]
 fn a_route_through_which_nobody_may_is_warned_of() {
     let config = load(&routes(
         r#"[[routes]]
