@@ -54,7 +54,9 @@ impl Session for Emulation {
         // Whose session has ended here is told so by the end of its stream: a client that heard it from
         // this answer first would never read why. To one that never was nothing is said either.
         let Some(client) = self.shared.client_of(&request.session) else { return };
-        let delivery = deliver(Arc::clone(&self.shared), client, (*request.data).into());
+        let (frame, trace) = ((*request.data).into(), actions.sampled().cloned());
+        let commands = ForClient::Commands { frame, trace };
+        let delivery = deliver(Arc::clone(&self.shared), client, commands);
         let delivery = tokio::time::timeout(DELIVERY_TIMEOUT, delivery);
         actions.ask(
             TICKET,
@@ -82,13 +84,13 @@ impl Session for Emulation {
 
 /// Gives the commands to the session, wherever it is, and waits until every worker has looked: what
 /// the client sends next is to come behind them.
-async fn deliver(shared: Arc<Shared>, client: Uid, data: Arc<[u8]>) {
+async fn deliver(shared: Arc<Shared>, client: Uid, commands: ForClient) {
     let answers = Mutex::new(Vec::new());
     let order = || {
         let (reply, answer) = oneshot::channel();
         answers.lock().push(answer);
         let who = Who { user: "".into(), client: Some(client) };
-        Order::Clients { who, what: ForClient::Commands(Arc::clone(&data)), reply }
+        Order::Clients { who, what: commands.clone(), reply }
     };
     shared.order(order).await;
     for answer in answers.into_inner() {

@@ -24,6 +24,7 @@ mod service;
 mod shared;
 mod sync;
 pub mod tokens;
+mod traced;
 
 pub use metrics::ChannelMetrics;
 pub use service::Channels;

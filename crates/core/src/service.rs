@@ -365,6 +365,12 @@ impl Actions {
         Some(Arc::clone(self.trace.get_or_insert_with(|| tracing.begin(None, false, now))))
     }
 
+    /// The trace of the message that is being answered, if it is sampled.
+    #[inline]
+    pub fn sampled(&self) -> Option<&Arc<Trace>> {
+        self.trace.as_ref().filter(|trace| trace.context().is_some())
+    }
+
     /// The message that is answered next has this trace.
     #[inline]
     pub(crate) fn begin_trace(&mut self, trace: Option<Arc<Trace>>) {

@@ -17,6 +17,10 @@ pub enum Stage {
     PoolWait,
     /// The upstream HTTP call itself.
     Upstream,
+    /// The broker gives a publication its place. A stage of traced messages.
+    Publish,
+    /// From taking a publication until it waits in the outbox of a subscriber.
+    Fanout,
     /// Waiting in the outbox.
     Queue,
     /// The socket takes it.
@@ -25,13 +29,15 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage that is built, in the order of the road.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Accept,
         Self::Handshake,
         Self::Frame,
         Self::Decode,
         Self::PoolWait,
         Self::Upstream,
+        Self::Publish,
+        Self::Fanout,
         Self::Queue,
         Self::Write,
     ];
@@ -45,6 +51,8 @@ impl Stage {
             Self::Decode => "decode",
             Self::PoolWait => "pool_wait",
             Self::Upstream => "upstream",
+            Self::Publish => "publish",
+            Self::Fanout => "fanout",
             Self::Queue => "queue",
             Self::Write => "write",
         }

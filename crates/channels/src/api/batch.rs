@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use serde_json::value::RawValue;
-use weir_auth::Moment;
 
 use super::error::ApiError;
 use super::request::{BatchRequest, parsed};
-use super::{Api, Method};
+use super::{Api, At, Method};
 use crate::protocol::codes::ErrorCode;
 
 /// Commands of one parallel batch that are carried out at a time.
@@ -23,7 +22,7 @@ const AT_ONCE: usize = 16;
 pub(super) struct Spent(AtomicUsize);
 
 impl Api {
-    pub(super) async fn batch(&self, params: &[u8], at: Moment) -> Result<Vec<u8>, ApiError> {
+    pub(super) async fn batch(&self, params: &[u8], at: At<'_>) -> Result<Vec<u8>, ApiError> {
         let request: BatchRequest<'_> = parsed(params)?;
         let (commands, max) = (request.commands.len(), self.limits.batch_commands_max);
         if commands > max {
@@ -37,7 +36,7 @@ impl Api {
     }
 
     /// The reply to one command of a batch: `{"<method>":{...}}`, or an error.
-    async fn element(&self, command: &RawValue, spent: &Spent, at: Moment) -> Vec<u8> {
+    async fn element(&self, command: &RawValue, spent: &Spent, at: At<'_>) -> Vec<u8> {
         let result = match parsed_element(command) {
             Ok((method, params)) => {
                 let result = self.bounded(spent, self.command(method, params, at)).await;

@@ -3,15 +3,12 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use weir_auth::Moment;
 
 use super::batch::Spent;
 use super::error::ApiError;
 use super::request::parsed;
-use super::{Api, ApiReply, ErrorMode, Method, wrapped};
+use super::{Api, ApiReply, At, ErrorMode, Method, wrapped};
 use crate::protocol::codes::ErrorCode;
-
-use std::time::Instant;
 
 #[derive(Deserialize)]
 struct Command<'a> {
@@ -27,8 +24,8 @@ impl Api {
     /// # Cancel safety
     ///
     /// As of [`Api::serve`].
-    pub async fn serve_lines(&self, body: &[u8], now: Instant) -> ApiReply {
-        match self.lines(body, Moment::at(now)).await {
+    pub async fn serve_lines(&self, body: &[u8], at: impl Into<At<'_>>) -> ApiReply {
+        match self.lines(body, at.into()).await {
             Ok(body) => ApiReply { status: 200, body },
             Err(error) => {
                 self.metrics.error(error.code());
@@ -37,7 +34,7 @@ impl Api {
         }
     }
 
-    async fn lines(&self, body: &[u8], at: Moment) -> Result<Vec<u8>, ApiError> {
+    async fn lines(&self, body: &[u8], at: At<'_>) -> Result<Vec<u8>, ApiError> {
         // All of it is read before anything is done: what is not JSON does nothing.
         let commands = serde_json::Deserializer::from_slice(body).into_iter::<&RawValue>();
         let max = self.limits.batch_commands_max;
@@ -61,7 +58,7 @@ impl Api {
     }
 
     /// The reply to one command.
-    async fn line(&self, command: &RawValue, at: Moment) -> Result<Vec<u8>, ApiError> {
+    async fn line(&self, command: &RawValue, at: At<'_>) -> Result<Vec<u8>, ApiError> {
         let (method, params) = match method_of(command) {
             Ok(found) => found,
             Err(error) => {

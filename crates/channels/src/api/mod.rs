@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use weir_auth::Moment;
+use weir_core::trace::Trace;
 
 pub use error::ErrorMode;
 pub use method::Method;
@@ -77,6 +78,26 @@ pub struct ApiReply {
     pub body: Vec<u8>,
 }
 
+/// When a request came, and the trace that it is part of when that is sampled.
+#[derive(Clone, Copy)]
+pub struct At<'t> {
+    moment: Moment,
+    trace: Option<&'t Arc<Trace>>,
+}
+
+impl<'t> At<'t> {
+    /// A request that came at `now`.
+    pub fn new(now: Instant, trace: Option<&'t Arc<Trace>>) -> Self {
+        Self { moment: Moment::at(now), trace }
+    }
+}
+
+impl From<Instant> for At<'_> {
+    fn from(now: Instant) -> Self {
+        Self::new(now, None)
+    }
+}
+
 /// See the module.
 pub struct Api {
     shared: Arc<Shared>,
@@ -106,9 +127,9 @@ impl Api {
         method: Method,
         body: &[u8],
         mode: ErrorMode,
-        now: Instant,
+        at: impl Into<At<'_>>,
     ) -> ApiReply {
-        let result = self.call(method, body, Moment::at(now)).await;
+        let result = self.call(method, body, at.into()).await;
         match (method, result) {
             // The one whose result has no wrapper.
             (Method::Batch, Ok(body)) => ApiReply { status: 200, body },
@@ -118,7 +139,7 @@ impl Api {
     }
 
     /// The result of a method, as JSON.
-    async fn call(&self, method: Method, params: &[u8], at: Moment) -> Result<Vec<u8>, ApiError> {
+    async fn call(&self, method: Method, params: &[u8], at: At<'_>) -> Result<Vec<u8>, ApiError> {
         match method {
             Method::Batch => {
                 self.metrics.command(method);
@@ -145,17 +166,20 @@ impl Api {
         &self,
         method: Method,
         params: &[u8],
-        at: Moment,
+        at: At<'_>,
     ) -> Result<Vec<u8>, ApiError> {
         self.metrics.command(method);
         let result = self.one(method, params, at).await;
         result.inspect_err(|error| self.metrics.error(error.code()))
     }
 
-    async fn one(&self, method: Method, params: &[u8], at: Moment) -> Result<Vec<u8>, ApiError> {
+    async fn one(&self, method: Method, params: &[u8], asked: At<'_>) -> Result<Vec<u8>, ApiError> {
+        let at = asked.moment;
         match method {
-            Method::Publish => self.publish(&parsed(params)?, at).await.map(|found| json(&found)),
-            Method::Broadcast => self.broadcast(&parsed(params)?, at).await,
+            Method::Publish => {
+                self.publish(&parsed(params)?, asked).await.map(|found| json(&found))
+            }
+            Method::Broadcast => self.broadcast(&parsed(params)?, asked).await,
             Method::Subscribe => self.subscribe(&parsed(params)?, at).await,
             Method::Unsubscribe => self.unsubscribe(&parsed(params)?).await,
             Method::Disconnect => self.disconnect(&parsed(params)?).await,

@@ -5,13 +5,14 @@ use std::time::UNIX_EPOCH;
 
 use weir_auth::Moment;
 
-use super::Api;
 use super::batch::in_order;
 use super::error::ApiError;
 use super::reply::{BroadcastResult, PublishResult, json};
 use super::request::{BroadcastRequest, NewPublication, PublishRequest, payload};
+use super::{Api, At};
 use crate::broker::{Publication, Publish, Tags, Version};
 use crate::metrics::Origin;
+use crate::traced::Traced;
 
 /// Publishes of one broadcast that wait for the broker at a time.
 const AT_ONCE: usize = 64;
@@ -23,7 +24,11 @@ struct Ready<'a> {
 }
 
 impl<'a> Ready<'a> {
-    fn new(asked: NewPublication<'a>, at: Moment) -> Result<Self, ApiError> {
+    fn new(
+        asked: NewPublication<'a>,
+        traced: Option<&Traced>,
+        at: Moment,
+    ) -> Result<Self, ApiError> {
         let data = payload(asked.data, asked.b64data, "data")?.unwrap_or_default();
         let since_1970 = at.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let publication = Publication::new(&data, since_1970.as_millis() as i64, at.now);
@@ -35,6 +40,7 @@ impl<'a> Ready<'a> {
             Some(tags) => publication.tagged(tags),
             None => publication,
         };
+        let publication = Traced::mark(traced, publication);
         Ok(Self { publication, asked })
     }
 }
@@ -43,25 +49,34 @@ impl Api {
     pub(super) async fn publish(
         &self,
         request: &PublishRequest<'_>,
-        at: Moment,
+        at: At<'_>,
     ) -> Result<PublishResult, ApiError> {
-        let ready = Ready::new(request.publication(), at)?;
-        self.publish_to(&request.channel, &ready, at).await
+        let traced = Traced::begin(at.trace, &request.channel);
+        let ready = Ready::new(request.publication(), traced.as_ref(), at.moment)?;
+        let published = self.publish_to(&request.channel, &ready, at.moment).await;
+        if let Some(traced) = traced {
+            traced.end();
+        }
+        published
     }
 
     pub(super) async fn broadcast(
         &self,
         request: &BroadcastRequest<'_>,
-        at: Moment,
+        at: At<'_>,
     ) -> Result<Vec<u8>, ApiError> {
         let (channels, max) = (request.channels.len(), self.limits.broadcast_channels_max);
         if channels > max {
             return Err(ApiError::too_many("channels", channels, max));
         }
-        let ready = Ready::new(request.publication(), at)?;
+        let traced = Traced::begin_many(at.trace, channels);
+        let ready = Ready::new(request.publication(), traced.as_ref(), at.moment)?;
         let channels = request.channels.iter();
-        let publishes = channels.map(|channel| self.publish_counted(channel, &ready, at));
+        let publishes = channels.map(|channel| self.publish_counted(channel, &ready, at.moment));
         let responses = in_order(publishes, AT_ONCE).await;
+        if let Some(traced) = traced {
+            traced.end();
+        }
         let responses = responses.into_iter().map(Into::into).collect();
         Ok(json(&BroadcastResult { responses }))
     }

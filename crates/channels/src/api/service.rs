@@ -12,7 +12,7 @@ use weir_core::service::{
 };
 
 use super::error::ApiError;
-use super::{Api, DOCUMENT, ErrorMode, Method};
+use super::{Api, At, DOCUMENT, ErrorMode, Method};
 use crate::protocol::codes::ErrorCode;
 
 /// The header in which a request chooses its error mode.
@@ -109,10 +109,12 @@ impl Session for ApiSession {
     ) {
         let (api, target, mode) = (Arc::clone(&self.api), self.target, self.mode);
         let body = Bytes::copy_from_slice(message.payload);
+        let trace = actions.sampled().cloned();
         let serve = async move {
+            let at = At::new(now, trace.as_ref());
             let reply = match target {
-                Target::Method(method) => api.serve(method, &body, mode, now).await,
-                Target::Lines => api.serve_lines(&body, now).await,
+                Target::Method(method) => api.serve(method, &body, mode, at).await,
+                Target::Lines => api.serve_lines(&body, at).await,
                 Target::Nothing => {
                     api.metrics.error(ErrorCode::MethodNotFound);
                     // It is the path that is not there, in either mode.

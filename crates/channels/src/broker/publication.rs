@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use weir_core::trace::Branch;
+
 use super::epoch::Epoch;
 
 /// What a publication takes beside what it holds: two reference counts, its place in a queue, and
@@ -69,12 +71,15 @@ pub struct Publication {
     pub time_ms: i64,
     /// When this process took it, for what is measured from publish to write.
     pub taken: Instant,
+    /// What its fan-out hangs on, when it is part of a sampled trace.
+    pub trace: Option<Arc<Branch>>,
 }
 
 impl Publication {
     /// One that has not been published yet.
     pub fn new(data: &[u8], time_ms: i64, taken: Instant) -> Self {
-        Self { data: data.into(), info: None, tags: None, position: None, time_ms, taken }
+        let (data, info, tags) = (data.into(), None, None);
+        Self { data, info, tags, position: None, time_ms, taken, trace: None }
     }
 
     /// Says who publishes it.
@@ -91,6 +96,13 @@ impl Publication {
         self
     }
 
+    /// Says which part of a trace has published it.
+    #[must_use]
+    pub fn traced(mut self, branch: Arc<Branch>) -> Self {
+        self.trace = Some(branch);
+        self
+    }
+
     /// The offset; 0 when it was published without history, as on the wire.
     pub fn offset(&self) -> u64 {
         self.position.map_or(0, |position| position.offset)
@@ -102,6 +114,7 @@ impl Publication {
         let tags =
             tags.map(|(name, value)| size_of::<(Box<str>, Box<str>)>() + name.len() + value.len());
         let info = self.info.as_deref().map_or(0, ClientInfo::cost);
-        size_of::<Self>() + ALLOCATED + self.data.len() + tags.sum::<usize>() + info
+        let trace = self.trace.as_ref().map_or(0, |_| size_of::<Branch>());
+        size_of::<Self>() + ALLOCATED + self.data.len() + tags.sum::<usize>() + info + trace
     }
 }

@@ -23,6 +23,7 @@ use weir_core::service::{
     Actions, Answer, Carrier, Goodbye, Message, MessageKind, Session, Ticket,
 };
 use weir_core::site::SiteWire;
+use weir_core::trace::Trace;
 
 use self::later::Waits;
 use self::out::Out;
@@ -91,6 +92,8 @@ struct Turn<'a> {
     now: Instant,
     /// The message that has caused it, when one has.
     request: Option<&'a RequestId>,
+    /// That of the message whose turn it is, when it is sampled.
+    trace: Option<Arc<Trace>>,
 }
 
 impl Turn<'_> {
@@ -175,7 +178,8 @@ impl Client {
         act: impl FnOnce(&mut Self, &mut Turn<'_>),
     ) {
         let out = Out::new(self.wire, self.encoding);
-        let mut turn = Turn { actions, out, now, request };
+        let trace = actions.sampled().cloned();
+        let mut turn = Turn { actions, out, now, request, trace };
         act(self, &mut turn);
         turn.out.flush(turn.actions);
     }

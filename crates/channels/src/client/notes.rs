@@ -31,7 +31,10 @@ impl Client {
 
     fn obey(&mut self, order: ForClient, turn: &mut Turn<'_>) {
         match order {
-            ForClient::Commands(frame) => self.commands(&frame, turn),
+            ForClient::Commands { frame, trace } => {
+                turn.trace = trace;
+                self.commands(&frame, turn);
+            }
             ForClient::Subscribe(new) => self.join_for_backend(&new, turn),
             ForClient::Unsubscribe { channel: Some(channel) } => {
                 if let Some(at) = self.find(&channel, turn) {

@@ -18,6 +18,7 @@ use crate::protocol::reply::{
     Body, HistoryResult, PresenceResult, PresenceStatsResult, PublishResult,
 };
 use crate::protocol::{Map, Reply};
+use crate::traced::Traced;
 
 /// What a user may do in a channel, subscribed or not.
 type May = fn(&Channel<'_, '_>, &str, bool) -> Result<(), ErrorCode>;
@@ -82,9 +83,14 @@ impl Client {
         let stream = options.history.filter(|_| !new.skip_history);
         let publish = Publish { stream, ..Publish::default() };
         let broker = self.shared.broker.clone();
+        let traced = Traced::begin(turn.trace.as_ref(), name);
+        let publication = Traced::mark(traced.as_ref(), publication);
         let answer = broker.publish(name, publication, publish, turn.now);
         let counts = policy.counts(channel.namespace());
         let then = move |client: &mut Self, published: Result<_, _>, turn: &mut Turn<'_>| {
+            if let Some(traced) = traced {
+                traced.end();
+            }
             match published {
                 Ok(_) => {
                     counts.published(Origin::Client);

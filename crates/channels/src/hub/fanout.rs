@@ -11,6 +11,7 @@ use super::events::Framed;
 use super::{Hub, Place, Told};
 use crate::broker::{ChannelId, Event, Live, Position};
 use crate::metrics::{NamespaceCounts, SlowAction};
+use crate::traced::Spans;
 
 /// Deliveries in one turn: some 100 µs.
 const DELIVERIES_MAX: usize = 1024;
@@ -30,6 +31,8 @@ pub(super) struct Running {
     at: usize,
     /// The channel has more that was not read: it is listed again when these are told.
     more: bool,
+    /// Those of sampled publications.
+    spans: Spans,
 }
 
 impl Running {
@@ -103,9 +106,11 @@ impl<'a> Fanout<'a> {
             if live.is_empty() && hole.is_none() {
                 return read.more;
             }
+            let spans = Spans::begin(live.iter().map(|live| &live.event));
             let framed = |live: Live| Framed::new(live.number, live.event);
             let events = live.drain(..).map(framed).collect();
-            channel.running = Some(Box::new(Running { events, hole, at: 0, more: read.more }));
+            let more = read.more;
+            channel.running = Some(Box::new(Running { events, hole, at: 0, more, spans }));
             channel.counts.width.observe(channel.len() as f64);
             running.push_back(*at);
             false
@@ -140,6 +145,7 @@ impl<'a> Fanout<'a> {
         if running.more {
             self.hub.reader.put_back(channel.id);
         }
+        running.spans.end(self.hub.worker, &channel.name, channel.len());
         true
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use weir_core::local::{Address, Post};
+use weir_core::trace::Trace;
 
 use super::clients::Uid;
 use super::{Hub, Told};
@@ -52,7 +53,12 @@ pub enum ForClient {
         info: Option<Arc<[u8]>>,
     },
     /// Handles a frame of commands, which came beside its connection.
-    Commands(Arc<[u8]>),
+    Commands {
+        /// The commands.
+        frame: Arc<[u8]>,
+        /// That of the request that brought them, when it is sampled.
+        trace: Option<Arc<Trace>>,
+    },
 }
 
 /// A subscription that a backend makes.

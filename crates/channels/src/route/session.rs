@@ -158,7 +158,7 @@ impl RouteSession {
             }
             ForClient::Refresh { expired: false, .. }
             | ForClient::Subscribe(_)
-            | ForClient::Commands(_) => {
+            | ForClient::Commands { .. } => {
                 tracing::debug!(client = %self.uid, "an order that only clients can carry out");
             }
         }

@@ -9,6 +9,7 @@ use crate::close::CloseReason;
 use crate::connection::{Connection, Lent};
 use crate::context::RequestId;
 use crate::metrics::Exemplar;
+use crate::stage::Stage;
 use crate::trace::{About, Trace, What};
 use crate::transport::Transport;
 
@@ -51,6 +52,10 @@ impl<S: Transport> Connection<S> {
         let Some(exemplar) = lent.sampler.tracing().finish(trace, now, about) else { return };
         if !lent.watch.is_on() {
             return;
+        }
+        // Nobody else times it.
+        for (stage, value) in stages.iter().filter(|(stage, _)| *stage == Stage::Publish) {
+            lent.worker.stages[*stage as usize].observe(*value, 1);
         }
         lent.cells.durations.show(exemplar);
         for (stage, value) in stages {

@@ -5,6 +5,7 @@
 //! a counter of its worker. What is sampled gathers the times of its stages in a [`Trace`], which
 //! becomes one [`Finished`] for the [`Tracer`] when the last byte of its reply is written.
 
+mod branch;
 mod context;
 pub mod current;
 mod record;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::RwLock;
 
+pub use branch::{Branch, BranchSpan, Branched, Detail, Details, Part};
 pub use context::TraceContext;
 pub use record::{About, Call, CallTrace, Cause, Finished, RequestSpan, StageTime, Trace, What};
 pub(crate) use sampling::Sampler;
@@ -29,6 +31,9 @@ use crate::network::Networks;
 pub trait Tracer: Send + Sync {
     /// A message or request has ended.
     fn finished(&self, finished: Finished);
+
+    /// Something that a sampled message has set off has ended.
+    fn branched(&self, branched: Branched);
 }
 
 /// Which messages are traced. A value that can change while weir runs.
@@ -227,6 +232,13 @@ impl Tracing {
         let (trace_id, span_id) = (context.trace_id, context.span_id);
         tracer.finished(trace.finished(context, cause, now, about()));
         Some(Exemplar { trace_id, span_id, value, at: SystemTime::now() })
+    }
+
+    /// Hands over a span of what a sampled message has set off.
+    fn branched(&self, branched: Branched) {
+        if let Some(tracer) = &self.tracer {
+            tracer.branched(branched);
+        }
     }
 
     /// Why a trace is handed over, if it is.

@@ -1,6 +1,7 @@
 //! What is known of one message or request while it is on its road, and what is handed over at its
 //! end: plain values with a begin and an end each. They are made into spans elsewhere.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Method;
 use parking_lot::Mutex;
 
+use super::branch::{Details, Part};
 use super::context::TraceContext;
 use super::{Tracing, current};
 use crate::context::{ConnId, RequestId};
@@ -29,6 +31,10 @@ pub struct Trace {
 #[derive(Default)]
 struct Times {
     stages: Vec<StageTime>,
+    /// Parts that have begun.
+    parts: usize,
+    /// They were handed over.
+    over: bool,
     failure: Option<&'static str>,
     /// The size of the message.
     bytes: usize,
@@ -51,6 +57,8 @@ pub struct StageTime {
     pub ended: Instant,
     /// What was called, on the stage `upstream`.
     pub call: Option<Box<Call>>,
+    /// What it was about, where its session says.
+    pub details: Details,
 }
 
 /// One HTTP call to an upstream.
@@ -167,7 +175,16 @@ pub struct Finished {
     pub about: About,
 }
 
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Trace").field(&self.context.get()).finish()
+    }
+}
+
 impl Trace {
+    /// Parts of one message that are told: a batch of very many commands is one message.
+    const PARTS_MAX: usize = 64;
+
     pub(super) fn new(
         tracing: Arc<Tracing>,
         own: Option<TraceContext>,
@@ -218,7 +235,35 @@ impl Trace {
     /// Notes a stage.
     pub(crate) fn stage(&self, stage: Stage, begun: Instant, ended: Instant) {
         let span_id = self.tracing.ids.next();
-        self.push(StageTime { stage, span_id, begun, ended, call: None });
+        self.push(StageTime { stage, span_id, begun, ended, call: None, details: Vec::new() });
+    }
+
+    /// Begins a part that its session times itself; `None` when it is not sampled, and when it has had
+    /// its share of them.
+    pub fn part(self: &Arc<Self>, stage: Stage) -> Option<Part> {
+        let own = self.context()?;
+        let mut times = self.times.lock();
+        if times.parts >= Self::PARTS_MAX {
+            return None;
+        }
+        times.parts += 1;
+        drop(times);
+        let context = TraceContext { span_id: self.tracing.ids.next(), ..own.clone() };
+        Some(Part::new(Arc::clone(self), context, stage))
+    }
+
+    /// Notes a part; gives it back when everything has been handed over already.
+    pub(super) fn part_ended(&self, time: StageTime) -> Result<(), StageTime> {
+        let mut times = self.times.lock();
+        if times.over {
+            return Err(time);
+        }
+        times.stages.push(time);
+        Ok(())
+    }
+
+    pub(super) fn tracing(&self) -> &Arc<Tracing> {
+        &self.tracing
     }
 
     /// Its reply waits to be written from `now` on.
@@ -260,6 +305,7 @@ impl Trace {
         about: About,
     ) -> Finished {
         let mut times = self.times.lock();
+        times.over = true;
         Finished {
             context,
             parent: self.parent.clone(),
@@ -317,7 +363,8 @@ impl CallTrace {
             self.trace.fail(error);
         }
         let (stage, span_id) = (Stage::Upstream, self.span_id);
-        self.trace.push(StageTime { stage, span_id, begun, ended, call: Some(Box::new(call)) });
+        let (call, details) = (Some(Box::new(call)), Vec::new());
+        self.trace.push(StageTime { stage, span_id, begun, ended, call, details });
     }
 
     /// An exemplar for a part of it that took so long; `None` when it is not sampled.

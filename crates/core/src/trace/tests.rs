@@ -10,13 +10,17 @@ use crate::context::{ConnId, RequestId};
 use crate::service::Carrier;
 use crate::stage::Stage;
 
-/// Keeps what is finished.
+/// Keeps what is finished, and what it has set off.
 #[derive(Default)]
-struct Kept(Mutex<Vec<Finished>>);
+struct Kept(Mutex<Vec<Finished>>, Mutex<Vec<Branched>>);
 
 impl Tracer for Kept {
     fn finished(&self, finished: Finished) {
         self.0.lock().push(finished);
+    }
+
+    fn branched(&self, branched: Branched) {
+        self.1.lock().push(branched);
     }
 }
 
@@ -176,4 +180,52 @@ fn what_peers_send_is_counted() {
     assert!(tracing.take(Source::Message, Found::parse(good)).is_some());
     assert_eq!(tracing.contexts(Source::Http), (0, 1));
     assert_eq!(tracing.contexts(Source::Message), (1, 0));
+}
+
+#[test]
+fn what_a_sampled_message_sets_off_hangs_on_its_part_after_it_has_ended() {
+    let (tracing, kept, now) = tracing(&settings(1.0));
+    let trace = tracing.begin(None, true, now);
+    let part = trace.part(Stage::Publish).expect("it is sampled");
+    let branch = part.branch();
+    part.end(Vec::new());
+    assert!(tracing.finish(&trace, now, about).is_some());
+    let finished = kept.0.lock().remove(0);
+    assert_eq!(finished.stages.len(), 1);
+    let publish = &finished.stages[0];
+    assert_eq!(publish.stage, Stage::Publish);
+
+    let details = vec![("subscribers", Detail::Count(3))];
+    branch.begin(Stage::Fanout).expect("the first of them").end(details.clone());
+    let branched = kept.1.lock().remove(0);
+    assert_eq!((branched.parent, branched.stage), (publish.span_id, Stage::Fanout));
+    assert_eq!(branched.context.trace_id, finished.context.trace_id);
+    assert_ne!(branched.context.span_id, publish.span_id);
+    assert_eq!(branched.details, details);
+    assert!(branched.begun <= branched.ended);
+}
+
+#[test]
+fn a_part_that_ends_after_its_message_is_handed_over_by_itself() {
+    let (tracing, kept, now) = tracing(&settings(1.0));
+    let trace = tracing.begin(None, true, now);
+    let part = trace.part(Stage::Publish).expect("it is sampled");
+    assert!(tracing.finish(&trace, now, about).is_some());
+    part.end(Vec::new());
+    assert!(kept.0.lock()[0].stages.is_empty());
+    let late = kept.1.lock().remove(0);
+    assert_eq!(late.parent, kept.0.lock()[0].context.span_id);
+}
+
+#[test]
+fn a_branch_has_its_share_of_spans_and_a_message_its_share_of_parts() {
+    let (tracing, kept, now) = tracing(&settings(1.0));
+    let trace = tracing.begin(None, true, now);
+    let branch = trace.part(Stage::Publish).expect("it is sampled").branch();
+    let spans = (0..100).filter_map(|_| branch.begin(Stage::Fanout));
+    spans.for_each(|span| span.end(Vec::new()));
+    assert_eq!(kept.1.lock().len(), 64);
+    assert_eq!((0..100).filter_map(|_| trace.part(Stage::Publish)).count(), 63);
+    let watched = tracing.begin(None, false, now);
+    assert!(watched.part(Stage::Publish).is_none(), "it is not sampled");
 }

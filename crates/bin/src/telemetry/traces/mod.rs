@@ -16,7 +16,7 @@ use anyhow::Context;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, Span, SpanData, SpanProcessor};
 use tokio::sync::{mpsc, oneshot};
-use weir_core::trace::{Finished, Tracer};
+use weir_core::trace::{Branched, Finished, Tracer};
 
 use self::exporter::Export;
 use self::metrics::Spans;
@@ -32,6 +32,7 @@ const GATHER: Duration = Duration::from_millis(200);
 /// What waits for the telemetry thread.
 enum Item {
     Finished(Box<Finished>),
+    Branched(Box<Branched>),
     Span(Box<SpanData>),
     /// Send everything, then answer.
     Flush(oneshot::Sender<()>),
@@ -105,6 +106,10 @@ impl Tracer for Traces {
         let spans = 1 + finished.stages.len();
         self.push(Item::Finished(Box::new(finished)), spans);
     }
+
+    fn branched(&self, branched: Branched) {
+        self.push(Item::Branched(Box::new(branched)), 1);
+    }
 }
 
 impl SpanProcessor for Traces {
@@ -158,6 +163,7 @@ impl Sender {
         for item in items.drain(..) {
             match item {
                 Item::Finished(finished) => self.maker.make(*finished, &mut batch),
+                Item::Branched(branched) => batch.push(self.maker.branch(*branched)),
                 Item::Span(span) => batch.push(*span),
                 Item::Flush(done) => flushes.push(done),
             }

@@ -13,7 +13,9 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use opentelemetry_semantic_conventions::attribute as name;
 use weir_core::clock;
 use weir_core::service::Carrier;
-use weir_core::trace::{About, Call, Finished, RequestSpan, StageTime, TraceContext, What};
+use weir_core::trace::{
+    About, Branched, Call, Detail, Finished, RequestSpan, StageTime, TraceContext, What,
+};
 
 use crate::version;
 
@@ -71,12 +73,25 @@ impl SpanMaker {
         spans.extend(finished.stages.iter().map(|stage| self.stage(context, stage, clocks)));
     }
 
+    /// The span of something that a message has set off.
+    pub(super) fn branch(&self, branched: Branched) -> SpanData {
+        let clocks = Clocks::now();
+        let times = (clocks.wall(branched.begun), clocks.wall(branched.ended));
+        let own = span_context(&branched.context, false);
+        let mut span = self.span(own, span_id(branched.parent), times);
+        span.name = branched.stage.as_str().into();
+        span.attributes.push(KeyValue::new("weir.stage", branched.stage.as_str()));
+        span.attributes.extend(branched.details.iter().map(detail));
+        span
+    }
+
     fn stage(&self, parent: &TraceContext, stage: &StageTime, clocks: Clocks) -> SpanData {
         let own = TraceContext { span_id: stage.span_id, ..parent.clone() };
         let times = (clocks.wall(stage.begun), clocks.wall(stage.ended));
         let mut span = self.span(span_context(&own, false), span_id(parent.span_id), times);
         span.name = stage.stage.as_str().into();
         span.attributes.push(KeyValue::new("weir.stage", stage.stage.as_str()));
+        span.attributes.extend(stage.details.iter().map(detail));
         if let Some(call) = &stage.call {
             client(call, &mut span);
         }
@@ -235,6 +250,13 @@ fn client(call: &Call, span: &mut SpanData) {
     if let Some(error) = call.error.map(str::to_owned).or(status) {
         span.status = Status::error(error.clone());
         span.attributes.push(KeyValue::new(name::ERROR_TYPE, error));
+    }
+}
+
+fn detail((name, detail): &(&'static str, Detail)) -> KeyValue {
+    match detail {
+        Detail::Text(text) => KeyValue::new(*name, text.clone()),
+        Detail::Count(n) => KeyValue::new(*name, i64::try_from(*n).unwrap_or(i64::MAX)),
     }
 }
 
