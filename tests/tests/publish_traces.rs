@@ -3,8 +3,7 @@
 
 use serde_json::Value;
 use weir_tests::collector::{Collector, Manner, Span};
-use weir_tests::stream::HttpStream;
-use weir_tests::{Gateway, WebSocket, http, wait};
+use weir_tests::{Gateway, Peer, WebSocket, http, wait};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -110,8 +109,12 @@ async fn a_publish_beside_a_stream_is_followed_in_the_trace_of_its_post() {
     let collector = Collector::start(Manner::Grpc).await;
     let gateway = gateway(&collector.keys()).await;
     let _subscribers = (subscriber(&gateway).await, subscriber(&gateway).await);
-    let connect = br#"{"id":1,"connect":{}}"#;
-    let mut stream = HttpStream::open(gateway.address("web"), "POST /stream", "", connect).await;
+    let mut stream = Peer::connect(gateway.address("web")).await;
+    let connect = r#"{"id":1,"connect":{}}"#;
+    let head = format!("POST /stream HTTP/1.1\r\nHost: weir\r\nContent-Length: {}", connect.len());
+    stream.send(format!("{head}\r\n\r\n{connect}").as_bytes()).await;
+    stream.take_through(b"\r\n\r\n").await.expect("the head of a response");
+    stream.take_through(b"\r\n").await.expect("the size of a chunk");
     let line = stream.take_through(b"\n").await.expect("it is connected");
     let reply: Value = serde_json::from_slice(&line).expect("a line is JSON");
     let (session, node) = (&reply["connect"]["session"], &reply["connect"]["node"]);

@@ -11,7 +11,7 @@ use weir_channels::hooks::HookMetrics;
 use weir_channels::namespace::Namespaces;
 use weir_channels::route::{PublishRoute, RouteMetrics};
 use weir_channels::tokens::TokenMetrics;
-use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
+use weir_channels::{BrokerMetrics, ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
 use weir_core::clock;
 use weir_core::local::Locals;
 use weir_core::service::Service;
@@ -77,6 +77,7 @@ impl ChannelMaker {
         };
         let Made { policy, sets } = metrics.make(config, &Sets::default(), guards, maker, parts)?;
         let broker = Arc::new(Memory::new(config.channels.limits.clone(), seed));
+        BrokerMetrics::register(registry, Arc::clone(&broker))?;
         let shared = Shared::new(broker, policy, metrics.channels.clone(), !seed);
         let api = ApiMetrics::register(registry)?;
         let api = Api::new(Arc::clone(&shared), ApiLimits::default(), api, clock::now());

@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod broker;
+mod broker_metrics;
 mod client;
 mod emulation;
 pub mod hooks;
@@ -26,6 +27,7 @@ mod sync;
 pub mod tokens;
 mod traced;
 
+pub use broker_metrics::BrokerMetrics;
 pub use metrics::ChannelMetrics;
 pub use service::Channels;
 pub use shared::{ClientOptions, Hubs, Policy, Shared};

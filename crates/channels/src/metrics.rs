@@ -8,6 +8,8 @@ use prometheus::{
     Registry,
 };
 
+use weir_core::metrics::{Histograms, Scale, SharedHistogram};
+
 use crate::protocol::codes::{DisconnectCode, ErrorCode};
 
 /// What is done about a subscriber whose outbox is full.
@@ -84,6 +86,7 @@ pub struct ChannelMetrics {
     slow: IntCounterVec,
     recoveries: IntCounterVec,
     width: HistogramVec,
+    latency: Histograms,
 }
 
 /// Subscribers of a channel when something is told to them.
@@ -160,6 +163,14 @@ impl ChannelMetrics {
                 .buckets(WIDTHS.to_vec()),
                 &["namespace"],
             )?,
+            latency: Histograms::new(
+                "weir_channels_publish_to_write_seconds",
+                "Time from taking a publication until the sockets of its subscribers are written to, by \
+                 namespace. Deliveries of one slice of the fan-out have a value in common, that of its \
+                 oldest publication; a socket that is full is not waited for.",
+                &["namespace"],
+                Scale::Octaves,
+            )?,
         };
         metrics.register_all(registry)?;
         for code in ErrorCode::ALL {
@@ -184,7 +195,8 @@ impl ChannelMetrics {
         registry.register(Box::new(self.behind.clone()))?;
         registry.register(Box::new(self.slow.clone()))?;
         registry.register(Box::new(self.recoveries.clone()))?;
-        registry.register(Box::new(self.width.clone()))
+        registry.register(Box::new(self.width.clone()))?;
+        registry.register(Box::new(self.latency.clone()))
     }
 
     /// The handles of a namespace, every series at zero.
@@ -203,6 +215,7 @@ impl ChannelMetrics {
             recoveries: RecoveryOutcome::ALL
                 .map(|outcome| self.recoveries.with_label_values(&[name, outcome.as_str()])),
             width: self.width.with_label_values(&[name]),
+            latency: self.latency.with(&[name]),
         }
     }
 
@@ -242,6 +255,7 @@ pub struct NamespaceCounts {
     slow: [IntCounter; SlowAction::ALL.len()],
     recoveries: [IntCounter; RecoveryOutcome::ALL.len()],
     pub(crate) width: Histogram,
+    pub(crate) latency: SharedHistogram,
 }
 
 impl NamespaceCounts {

@@ -38,6 +38,10 @@ pub trait Local: Any + Send {
 
     /// Called about once a second, for what has a deadline.
     fn tick(&mut self, _now: Instant) {}
+
+    /// What a turn has delivered that said so ([`Post::delivered`]) has had its write: of each such turn
+    /// once, in their order. A connection whose socket is full is not waited for.
+    fn written(&mut self, _now: Instant) {}
 }
 
 /// Makes a [`Local`] for each worker.
@@ -84,6 +88,10 @@ pub trait Post {
     /// Queues a frame that is shared with others. It is whole, in the form of the connection's wire
     /// ([`crate::site::SiteWire::frame`]).
     fn deliver(&mut self, to: Address, frame: &Bytes) -> Delivery;
+
+    /// Says that the last `deliveries` were of something that happened at `since`: what it took is
+    /// counted as the stage `fanout`, and [`Local::written`] is called when they have had their write.
+    fn delivered(&mut self, since: Instant, deliveries: u64);
 
     /// Tells the session of a connection something, after this turn.
     fn tell(&mut self, to: Address, note: Note);

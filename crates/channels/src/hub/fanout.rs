@@ -40,6 +40,14 @@ impl Running {
     pub(super) fn has_more(&self) -> bool {
         self.more
     }
+
+    /// When the oldest of its publications was taken.
+    fn taken(&self) -> Option<Instant> {
+        self.events.iter().find_map(|framed| match &framed.event {
+            Event::Publication(publication) => Some(publication.taken),
+            Event::Join(_) | Event::Leave(_) | Event::Reset(_) => None,
+        })
+    }
 }
 
 /// One turn of the fan-out.
@@ -136,6 +144,12 @@ impl<'a> Fanout<'a> {
             channel.subscribers[slot] = Some(subscriber);
         }
         counts.deliveries.inc_by(sent);
+        if let Some(taken) = running.taken()
+            && sent > 0
+        {
+            self.post.delivered(taken, sent);
+            self.hub.latency.delivered(taken, sent, counts);
+        }
         self.left = self.left.saturating_sub(begun - left);
         if running.at < channel.subscribers.len() {
             channel.running = Some(running);

@@ -10,6 +10,7 @@ mod channel;
 mod clients;
 mod events;
 mod fanout;
+mod latency;
 pub mod orders;
 mod plain;
 
@@ -30,6 +31,7 @@ pub use plain::Written;
 use self::channel::{Channel, Subscriber};
 use self::clients::Clients;
 use self::fanout::Fanout;
+use self::latency::Latency;
 use self::orders::Order;
 use crate::broker::{ChannelId, Epoch, Reader, Subscribed};
 use crate::metrics::NamespaceCounts;
@@ -53,6 +55,7 @@ pub struct Hub {
     aside: Vec<ChannelId>,
     /// Channels with events that some subscribers have not been told of, each of them once.
     running: VecDeque<u32>,
+    latency: Latency,
     clients: Clients,
     orders: mpsc::Receiver<Order>,
 }
@@ -117,6 +120,7 @@ impl Hub {
             expected: HashMap::new(),
             aside: Vec::new(),
             running: VecDeque::new(),
+            latency: Latency::default(),
             clients: Clients::default(),
             orders,
         }
@@ -221,6 +225,7 @@ impl Local for Hub {
     fn turn(&mut self, now: Instant, post: &mut dyn Post) -> bool {
         let more_orders = self.obey(post);
         let more_events = Fanout::new(self, now, post).run();
+        self.latency.end_turn();
         more_orders || more_events
     }
 
@@ -229,5 +234,9 @@ impl Local for Hub {
         if self.worker == 0 {
             self.shared.broker.sweep(now);
         }
+    }
+
+    fn written(&mut self, now: Instant) {
+        self.latency.written(now);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_channels::broker::{
-    Broker, BrokerError, ClientInfo, IDEMPOTENCY_TTL, Limits, Notice, Publish, Range, Refusal,
-    Subscribe,
+    Broker, BrokerError, ClientInfo, IDEMPOTENCY_TTL, Limits, Memory, Notice, Publication, Publish,
+    Range, Refusal, Subscribe,
 };
 
 use crate::support::{CHANNEL, META_TTL, Worker, World, answered, ten};
@@ -148,4 +148,31 @@ fn presence_is_bounded_in_clients_and_in_bytes() {
     for channel in 0..channels {
         assert!(!keep(&channel.to_string(), "one").unwrap(), "who is there may stay");
     }
+}
+
+#[test]
+fn how_full_the_broker_is_and_what_it_refused_is_gathered() {
+    let broker = Arc::new(Memory::new(Limits { channels_max: 2, ..Limits::default() }, 1));
+    let registry = prometheus::Registry::new();
+    weir_channels::BrokerMetrics::register(&registry, Arc::clone(&broker)).unwrap();
+    let gathered = |name: &str| {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let value = |metric: &prometheus::proto::Metric| {
+            metric.get_gauge().get_value() + metric.get_counter().get_value()
+        };
+        family.get_metric().iter().map(value).sum::<f64>()
+    };
+    assert_eq!(gathered("weir_channels_broker_refused_total"), 0.0);
+    let now = weir_core::clock::now();
+    for (name, taken) in [("a", true), ("b", true), ("c", false), ("d", false)] {
+        let publication = Publication::new(b"1", 0, now);
+        let published = answered(broker.publish(name, publication, with_history(), now));
+        assert_eq!(published.is_ok(), taken, "{name}");
+    }
+    assert_eq!(gathered("weir_channels_broker_refused_total"), 2.0);
+    assert_eq!(gathered("weir_channels_broker_refused_total"), 2.0, "once, however often asked");
+    assert_eq!(gathered("weir_channels_broker_channels"), 2.0);
+    assert_eq!(gathered("weir_channels_broker_channels_limit"), 2.0);
+    assert!(gathered("weir_channels_broker_bytes") > 0.0);
 }

@@ -109,6 +109,27 @@ impl Histogram {
         self.sum_nanos.add_shared(nanos);
     }
 
+    /// Counts from any thread what was gathered.
+    pub fn observe_gathered(&self, gathered: Gathered) {
+        if gathered.n > 0 {
+            self.counts[gathered.bucket].add_shared(gathered.n);
+            self.sum_nanos.add_shared(gathered.nanos);
+        }
+    }
+
+    /// Adds `n` observations to what is gathered, when they land in the same bucket; otherwise that is
+    /// counted, and it begins anew with these.
+    pub fn gather(&self, gathered: &mut Gathered, value: Duration, n: u64) {
+        let nanos = value.as_nanos() as u64;
+        let bucket = self.scale.bucket(nanos);
+        if gathered.bucket != bucket {
+            self.observe_gathered(std::mem::take(gathered));
+            gathered.bucket = bucket;
+        }
+        gathered.n += n;
+        gathered.nanos = gathered.nanos.wrapping_add(nanos.wrapping_mul(n));
+    }
+
     /// Shows `exemplar` at its bucket in place of the one before. The observation itself is
     /// counted by itself.
     pub fn show(&self, exemplar: Exemplar) {
@@ -137,6 +158,15 @@ impl Histogram {
         self.add_to(&mut total);
         total
     }
+}
+
+/// Observations of one bucket that are counted at once: a shared histogram costs two adds that other
+/// threads see, however many they are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gathered {
+    bucket: usize,
+    n: u64,
+    nanos: u64,
 }
 
 /// The sum of the histograms of several threads, with the newest exemplar of each bucket.
@@ -223,6 +253,20 @@ mod tests {
         assert_eq!(Scale::Octaves.bound(24), f64::INFINITY);
         let steps = Scale::Steps(&[100_000, 250_000]);
         assert_eq!([0, 1, 2].map(|n| steps.bound(n)), [0.0001, 0.000_25, f64::INFINITY]);
+    }
+
+    #[test]
+    fn what_is_gathered_is_counted_in_its_own_buckets() {
+        let (one, other) = (Histogram::default(), Histogram::default());
+        let mut gathered = Gathered::default();
+        for (micros, n) in [(3, 5), (4, 1), (100, 2), (3, 1)] {
+            let value = Duration::from_micros(micros);
+            one.gather(&mut gathered, value, n);
+            other.observe(value, n);
+        }
+        one.observe_gathered(gathered);
+        let (one, other) = (one.total(), other.total());
+        assert_eq!((one.counts, one.sum_nanos), (other.counts, other.sum_nanos));
     }
 
     #[test]

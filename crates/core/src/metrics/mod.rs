@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub(crate) use cell::Cell;
 pub use collect::CoreCollector;
 pub use families::Histograms;
-pub use histogram::{Exemplar, ExemplarRow, Histogram, Scale, SharedHistogram};
+pub use histogram::{Exemplar, ExemplarRow, Gathered, Histogram, Scale, SharedHistogram};
 
 use crate::admission::Refusal;
 use crate::clock;

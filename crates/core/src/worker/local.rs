@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 
 use super::Worker;
 use super::table::{Key, Table};
+use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::local::{Address, Delivery, Local, Note, Post};
 use crate::metrics::WorkerCells;
 use crate::poll::Poll;
 use crate::site::Site;
+use crate::stage::Stage;
 use crate::transport::Transport;
 
 /// Whether the `Local` is to have a turn, and what it has noted for sessions.
@@ -28,6 +30,13 @@ pub(super) struct LocalState {
     due: bool,
     /// Told and emptied after each of its turns, so as long as one turn makes them.
     notes: VecDeque<(Key, Word)>,
+    /// What its turn has delivered: since when, and how many.
+    delivered: Vec<(Instant, u64)>,
+    /// Connections that have had their write turn so far.
+    written: u64,
+    /// The number of the last connection that each of its turns has queued for writing. A turn of the
+    /// worker takes some from the queue, so there are fewer of these than connections there.
+    marks: VecDeque<u64>,
 }
 
 /// What a connection is told after the turn.
@@ -75,16 +84,45 @@ impl<P: Poll> Worker<P> {
             cells: &self.bench.cells,
             write_queue: &mut self.write_queue,
             notes: &mut self.local.notes,
+            delivered: &mut self.local.delivered,
             now: self.bench.now(),
         };
         self.local.due = local.turn(self.bench.now(), &mut post);
         self.bench.put_local(local);
+        if !self.local.delivered.is_empty() {
+            self.local.marks.push_back(self.local.written + self.write_queue.len() as u64);
+        }
         while let Some((key, word)) = self.local.notes.pop_front() {
             self.visit(key, |connection, lent| match word {
                 Word::Note(note) => connection.note_to_session(note, lent),
                 Word::Close(reason) => connection.dismiss(reason, lent),
             });
         }
+    }
+
+    /// Counts what its turn has delivered, as it is at this boundary between stages.
+    pub(super) fn time_deliveries(&mut self) {
+        let delivered = self.local.delivered.drain(..);
+        if self.bench.stages() && delivered.len() > 0 {
+            let now = clock::now();
+            let stage = &self.bench.cells.stages[Stage::Fanout as usize];
+            delivered.for_each(|(since, n)| stage.observe(now.saturating_duration_since(since), n));
+        }
+    }
+
+    /// So many connections have had their write turn: tells it which of its turns that ends.
+    pub(super) fn written_local(&mut self, connections: usize) {
+        self.local.written += connections as u64;
+        let written = self.local.written;
+        if self.local.marks.front().is_none_or(|mark| *mark > written) {
+            return;
+        }
+        let Some(mut local) = self.bench.take_local() else { return };
+        let now = if self.bench.stages() { clock::now() } else { self.bench.now() };
+        while self.local.marks.pop_front_if(|mark| *mark <= written).is_some() {
+            local.written(now);
+        }
+        self.bench.put_local(local);
     }
 
     /// Once a second.
@@ -103,6 +141,7 @@ struct TablePost<'a, S: Transport> {
     cells: &'a WorkerCells,
     write_queue: &'a mut VecDeque<Key>,
     notes: &'a mut VecDeque<(Key, Word)>,
+    delivered: &'a mut Vec<(Instant, u64)>,
     now: Instant,
 }
 
@@ -118,6 +157,10 @@ impl<S: Transport> Post for TablePost<'_, S> {
             }
         }
         delivery
+    }
+
+    fn delivered(&mut self, since: Instant, deliveries: u64) {
+        self.delivered.push((since, deliveries));
     }
 
     fn tell(&mut self, to: Address, note: Note) {

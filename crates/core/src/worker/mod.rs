@@ -203,6 +203,7 @@ impl<P: Poll> Worker<P> {
         self.read();
         self.turn_local();
         self.bench.boundary();
+        self.time_deliveries();
         self.write();
         self.sweep();
         self.drain();
@@ -338,10 +339,12 @@ impl<P: Poll> Worker<P> {
     }
 
     fn write(&mut self) {
-        for _ in 0..WRITES_MAX.min(self.write_queue.len()) {
+        let writes = WRITES_MAX.min(self.write_queue.len());
+        for _ in 0..writes {
             let Some(key) = self.write_queue.pop_front() else { break };
             self.visit(key, |connection, lent| connection.write_turn(lent));
         }
+        self.written_local(writes);
     }
 
     fn sweep(&mut self) {

@@ -449,11 +449,18 @@ struct Audience {
 }
 
 impl Local for Audience {
-    fn turn(&mut self, _: Instant, post: &mut dyn Post) -> bool {
+    fn written(&mut self, _: Instant) {
+        self.events.lock().push("written");
+    }
+
+    fn turn(&mut self, now: Instant, post: &mut dyn Post) -> bool {
         if self.waiting.is_empty() {
             return false;
         }
         let frame = self.waiting.remove(0);
+        if &frame[..] == b"timed\n" {
+            post.delivered(now, self.present.len() as u64);
+        }
         for to in &self.present {
             let delivery = post.deliver(*to, &frame);
             self.outcomes.push(delivery);
@@ -604,4 +611,26 @@ fn a_session_is_told_what_was_noted_of_the_time_and_of_its_end() {
     world.turns(2);
     assert_eq!(*events.lock(), ["note", "close"]);
     assert_eq!(world.reasons(), [CloseReason::Disconnected]);
+}
+
+#[test]
+fn a_turn_is_written_when_all_that_it_was_delivered_to_have_had_their_write() {
+    let (mut world, events) = shared(Limits::default());
+    let peers: Vec<_> = (0..200).map(|_| world.connect(1 << 20)).collect();
+    let stuck = world.connect(1);
+    world.turns(5);
+    peers[0].send(b"timed\n");
+    let mut turns = 0;
+    while events.lock().is_empty() {
+        let told = peers[1..].iter().filter(|peer| peer.receive(99) == b"timed\n").count();
+        assert!(told < 200, "all had been told already");
+        world.turns(1);
+        turns += 1;
+        assert!(turns < 20, "it is told at last");
+    }
+    // One to read, and 201 to write at 64 a turn.
+    assert!((4..=6).contains(&turns), "{turns} turns");
+    peers[0].send(b"untimed\ntimed\ntimed\n");
+    world.turns(20);
+    assert_eq!(*events.lock(), ["written"; 3], "nobody waits for {stuck:?}");
 }

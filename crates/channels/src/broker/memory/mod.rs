@@ -67,6 +67,11 @@ impl Memory {
         Self { shards, presences: Presences::new(&shared), shared }
     }
 
+    /// What it may hold.
+    pub fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
     /// What it has done since it was made.
     pub fn counts(&self) -> Counts {
         let mut sum = self.presences.counts();
