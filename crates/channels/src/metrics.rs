@@ -72,6 +72,26 @@ impl RecoveryOutcome {
     }
 }
 
+/// What came of comparing a subscriber's position with the broker's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PositionCheck {
+    /// It has everything.
+    Good,
+    /// It has missed something, and was told.
+    Behind,
+}
+
+impl PositionCheck {
+    const ALL: [Self; 2] = [Self::Good, Self::Behind];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Behind => "behind",
+        }
+    }
+}
+
 /// The metrics of channels.
 #[derive(Clone, Debug)]
 pub struct ChannelMetrics {
@@ -85,6 +105,7 @@ pub struct ChannelMetrics {
     behind: IntCounterVec,
     slow: IntCounterVec,
     recoveries: IntCounterVec,
+    positions: IntCounterVec,
     width: HistogramVec,
     latency: Histograms,
 }
@@ -154,6 +175,12 @@ impl ChannelMetrics {
                 "Subscriptions that were to catch up, by namespace and by what came of it.",
                 &["namespace", "outcome"],
             )?,
+            positions: counter(
+                "weir_channels_positions_checked_total",
+                "Subscribers' positions that were compared with the broker's, by namespace and by what \
+                 came of it.",
+                &["namespace", "result"],
+            )?,
             width: HistogramVec::new(
                 HistogramOpts::new(
                     "weir_channels_fanout_subscribers",
@@ -195,6 +222,7 @@ impl ChannelMetrics {
         registry.register(Box::new(self.behind.clone()))?;
         registry.register(Box::new(self.slow.clone()))?;
         registry.register(Box::new(self.recoveries.clone()))?;
+        registry.register(Box::new(self.positions.clone()))?;
         registry.register(Box::new(self.width.clone()))?;
         registry.register(Box::new(self.latency.clone()))
     }
@@ -214,6 +242,8 @@ impl ChannelMetrics {
                 .map(|action| self.slow.with_label_values(&[name, action.as_str()])),
             recoveries: RecoveryOutcome::ALL
                 .map(|outcome| self.recoveries.with_label_values(&[name, outcome.as_str()])),
+            positions: PositionCheck::ALL
+                .map(|result| self.positions.with_label_values(&[name, result.as_str()])),
             width: self.width.with_label_values(&[name]),
             latency: self.latency.with(&[name]),
         }
@@ -254,6 +284,7 @@ pub struct NamespaceCounts {
     pub(crate) behind: IntCounter,
     slow: [IntCounter; SlowAction::ALL.len()],
     recoveries: [IntCounter; RecoveryOutcome::ALL.len()],
+    positions: [IntCounter; PositionCheck::ALL.len()],
     pub(crate) width: Histogram,
     pub(crate) latency: SharedHistogram,
 }
@@ -265,6 +296,10 @@ impl NamespaceCounts {
 
     pub(crate) fn slow(&self, action: SlowAction) {
         self.slow[action as usize].inc();
+    }
+
+    pub(crate) fn checked(&self, result: PositionCheck) {
+        self.positions[result as usize].inc();
     }
 
     pub(crate) fn recovery(&self, outcome: RecoveryOutcome) {

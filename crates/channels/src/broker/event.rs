@@ -57,6 +57,18 @@ pub struct Read {
     pub more: bool,
     /// What was forgotten before this worker came to read it.
     pub missed: Option<Missed>,
+    /// Where the stream is, when the worker has asked ([`super::Broker::verify`]) and nothing of it is
+    /// unread.
+    pub top: Option<Top>,
+}
+
+/// Where a stream is: who is subscribed has been told all of it, or has missed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Top {
+    /// The number of the last event: this is for subscriptions that have not begun after it.
+    pub number: u64,
+    /// The place.
+    pub position: Position,
 }
 
 /// A hole: the worker was so late that the log's bound has passed over it.

@@ -214,7 +214,13 @@ impl<B: Broker> Broker for Faulty<B> {
         let mut chance = self.chance.lock();
         chance.garble(key(inbox, channel), events);
         let held = chance.give(key(inbox, channel), max, live);
-        Read { more: read.more || held, ..read }
+        // What is held back is no loss.
+        let top = read.top.filter(|_| !held);
+        Read { more: read.more || held, top, ..read }
+    }
+
+    fn verify(&self, inbox: &Arc<Inbox>, channel: ChannelId, now: Instant) {
+        self.inner.verify(inbox, channel, now);
     }
 
     fn history(

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use epoch::Epoch;
-pub use event::{Event, Live, Missed, Read};
+pub use event::{Event, Live, Missed, Read, Top};
 pub use inbox::{ChannelId, Inbox, Reader, Wake};
 pub use limits::{Counts, IDEMPOTENCY_TTL, Limits, PAGE_MAX, Refusal};
 pub use memory::Memory;
@@ -83,6 +83,11 @@ pub trait Broker: Send + Sync {
         max: usize,
         live: &mut Vec<Live>,
     ) -> Read;
+
+    /// Has the worker told where the channel's stream is: the channel comes out of its inbox once more,
+    /// and the read that leaves nothing of it unread says so ([`Read::top`]). What a read has not brought
+    /// then is lost. Nothing comes of it when the broker does not know, or the worker has left.
+    fn verify(&self, inbox: &Arc<Inbox>, channel: ChannelId, now: Instant);
 
     /// Reads a part of a channel's history, and its position. Begins the stream when there is
     /// none, so that a client can recover from there; keeps it for `meta_ttl` more.

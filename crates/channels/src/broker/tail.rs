@@ -1,8 +1,8 @@
 //! What has happened in one channel and was not read by every worker yet, and who must read it.
 //! Pure: the lock around it is the shard's.
 //!
-//! A worker is listed in its inbox from the first event that it has not read until it has read the
-//! last one, so that a channel is never there twice, not even when the worker leaves and comes back.
+//! A worker is listed in its inbox from the first event that it has not read, or from when it asks
+//! where the stream is, until it has read the last one, so that a channel is never there twice, not even when the worker leaves and comes back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ struct Interest {
     read: u64,
     /// The channel is in its inbox.
     listed: bool,
+    /// It wants to know where the stream is when it has read everything.
+    asked: bool,
     /// It has subscribers. One that has none is remembered until it is not listed any more.
     wanted: bool,
 }
@@ -67,7 +69,8 @@ impl Tail {
             Some(interest) => (interest.wanted, interest.read) = (true, top),
             None => {
                 let inbox = Arc::clone(inbox);
-                self.interests.push(Interest { inbox, read: top, listed: false, wanted: true });
+                let (listed, asked, wanted) = (false, false, true);
+                self.interests.push(Interest { inbox, read: top, listed, asked, wanted });
             }
         }
     }
@@ -107,6 +110,25 @@ impl Tail {
         }
     }
 
+    /// The worker wants to know where the stream is: lists the channel with it.
+    pub(crate) fn ask(
+        &mut self,
+        channel: ChannelId,
+        inbox: &Arc<Inbox>,
+        wakes: &mut Vec<Arc<Inbox>>,
+    ) {
+        let Some(interest) = self.find(inbox).filter(|interest| interest.wanted) else { return };
+        interest.asked = true;
+        if !std::mem::replace(&mut interest.listed, true) && inbox.post(channel) {
+            wakes.push(Arc::clone(inbox));
+        }
+    }
+
+    /// Whether the worker has asked and was not answered; it is now.
+    pub(crate) fn take_asked(&mut self, inbox: &Arc<Inbox>) -> bool {
+        self.find(inbox).is_some_and(|interest| std::mem::take(&mut interest.asked))
+    }
+
     /// Gives a worker at most `max` of the events that it has not read. Called at least once for each
     /// time that the channel was listed, and again as long as there is more.
     pub(crate) fn read(&mut self, inbox: &Arc<Inbox>, max: usize, live: &mut Vec<Live>) -> Read {
@@ -134,7 +156,7 @@ impl Tail {
         let more = interest.listed;
         self.forget_read();
         let missed = (missed > 0).then_some(Missed { events: missed, through });
-        Read { more, missed }
+        Read { more, missed, top: None }
     }
 
     /// The number of the oldest event that is kept, or of the next one.

@@ -35,6 +35,8 @@ pub(super) struct Channel {
     pub(super) counts: Arc<NamespaceCounts>,
     pub(super) subscribers: Vec<Option<Subscriber>>,
     free: Vec<u32>,
+    /// How many subscribers have a position.
+    positioned: usize,
     /// What is being told to them; `None` when they know everything.
     pub(super) running: Option<Box<Running>>,
 }
@@ -46,7 +48,8 @@ impl Channel {
         epoch: Option<Epoch>,
         counts: Arc<NamespaceCounts>,
     ) -> Self {
-        Self { name, id, epoch, counts, subscribers: Vec::new(), free: Vec::new(), running: None }
+        let (subscribers, free) = (Vec::new(), Vec::new());
+        Self { name, id, epoch, counts, subscribers, free, positioned: 0, running: None }
     }
 
     /// Takes note of the stream's life, when nobody here had a position yet.
@@ -57,6 +60,7 @@ impl Channel {
     }
 
     pub(super) fn add(&mut self, subscriber: Subscriber) -> u32 {
+        self.positioned += usize::from(subscriber.positioned);
         match self.free.pop() {
             Some(slot) => {
                 self.subscribers[slot as usize] = Some(subscriber);
@@ -71,11 +75,17 @@ impl Channel {
 
     /// Whether there was somebody.
     pub(super) fn remove(&mut self, slot: u32) -> bool {
-        let was = self.subscribers.get_mut(slot as usize).and_then(Option::take).is_some();
-        if was {
-            self.free.push(slot);
-        }
-        was
+        let Some(was) = self.subscribers.get_mut(slot as usize).and_then(Option::take) else {
+            return false;
+        };
+        self.positioned -= usize::from(was.positioned);
+        self.free.push(slot);
+        true
+    }
+
+    /// Whether somebody here has a position.
+    pub(super) fn is_positioned(&self) -> bool {
+        self.positioned > 0
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -9,8 +9,8 @@ use weir_core::local::{Delivery, Post};
 use super::channel::{Channel, Subscriber};
 use super::events::Framed;
 use super::{Hub, Place, Told};
-use crate::broker::{ChannelId, Event, Live, Position};
-use crate::metrics::{NamespaceCounts, SlowAction};
+use crate::broker::{ChannelId, Epoch, Event, Live, Position, Top};
+use crate::metrics::{NamespaceCounts, PositionCheck, SlowAction};
 use crate::traced::Spans;
 
 /// Deliveries in one turn: some 100 µs.
@@ -33,12 +33,19 @@ pub(super) struct Running {
     more: bool,
     /// Those of sampled publications.
     spans: Spans,
+    /// Where the stream is behind these events, when that is to be compared.
+    top: Option<Top>,
 }
 
 impl Running {
     /// Whether the channel came out of the inbox and was not read to its end.
     pub(super) fn has_more(&self) -> bool {
         self.more
+    }
+
+    /// Whether it tells nothing: it is there for the comparison.
+    fn is_check(&self) -> bool {
+        self.events.is_empty() && self.hole.is_none()
     }
 
     /// When the oldest of its publications was taken.
@@ -100,7 +107,9 @@ impl<'a> Fanout<'a> {
                 aside.push(id);
                 return false;
             }
-            if let Some(running) = &mut channel.running {
+            if let Some(running) = &mut channel.running
+                && !running.is_check()
+            {
                 // Listed again now, it would keep others from being looked at.
                 running.more = true;
                 return false;
@@ -111,16 +120,23 @@ impl<'a> Fanout<'a> {
             if read.missed.is_some() {
                 channel.counts.behind.inc();
             }
-            if live.is_empty() && hole.is_none() {
+            if live.is_empty() && hole.is_none() && read.top.is_none() {
                 return read.more;
             }
             let spans = Spans::begin(live.iter().map(|live| &live.event));
             let framed = |live: Live| Framed::new(live.number, live.event);
             let events = live.drain(..).map(framed).collect();
-            let more = read.more;
-            channel.running = Some(Box::new(Running { events, hole, at: 0, more, spans }));
-            channel.counts.width.observe(channel.len() as f64);
-            running.push_back(*at);
+            // A comparison that is not over goes on behind what has come: it delays nothing.
+            let check = channel.running.take();
+            let top = read.top.or(check.as_ref().and_then(|check| check.top));
+            let new = Running { events, hole, at: 0, more: read.more, spans, top };
+            if !new.is_check() {
+                channel.counts.width.observe(channel.len() as f64);
+            }
+            channel.running = Some(Box::new(new));
+            if check.is_none() {
+                running.push_back(*at);
+            }
             false
         })
     }
@@ -237,6 +253,23 @@ impl Teller<'_> {
                 // Its session will say so, and take it out.
                 Delivery::Gone => return subscriber.over = true,
             }
+        }
+        if let Some(top) = running.top
+            && subscriber.positioned
+            && subscriber.number <= top.number
+        {
+            self.compare(subscriber, epoch, top.position);
+        }
+    }
+
+    /// Everything up to this place has been read: whoever is not there has missed something.
+    fn compare(&mut self, subscriber: &mut Subscriber, epoch: Option<Epoch>, top: Position) {
+        let other = epoch.is_some_and(|epoch| epoch != top.epoch);
+        if other || subscriber.offset < top.offset {
+            self.counts.checked(PositionCheck::Behind);
+            self.hole(subscriber);
+        } else {
+            self.counts.checked(PositionCheck::Good);
         }
     }
 

@@ -13,6 +13,7 @@ mod fanout;
 mod latency;
 pub mod orders;
 mod plain;
+mod positions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,12 +28,14 @@ pub use clients::Uid;
 pub(crate) use events::{Dialect, wire_info, wire_publication, without_length};
 pub(crate) use plain::Plain;
 pub use plain::Written;
+pub use positions::POSITION_CHECK_INTERVAL;
 
 use self::channel::{Channel, Subscriber};
 use self::clients::Clients;
 use self::fanout::Fanout;
 use self::latency::Latency;
 use self::orders::Order;
+use self::positions::Pass;
 use crate::broker::{ChannelId, Epoch, Reader, Subscribed};
 use crate::metrics::NamespaceCounts;
 use crate::namespace::Modes;
@@ -56,6 +59,8 @@ pub struct Hub {
     /// Channels with events that some subscribers have not been told of, each of them once.
     running: VecDeque<u32>,
     latency: Latency,
+    /// Which channels' positions are looked at next.
+    pass: Pass,
     clients: Clients,
     orders: mpsc::Receiver<Order>,
 }
@@ -121,6 +126,7 @@ impl Hub {
             aside: Vec::new(),
             running: VecDeque::new(),
             latency: Latency::default(),
+            pass: Pass::default(),
             clients: Clients::default(),
             orders,
         }
@@ -224,15 +230,19 @@ impl Hub {
 impl Local for Hub {
     fn turn(&mut self, now: Instant, post: &mut dyn Post) -> bool {
         let more_orders = self.obey(post);
+        let more_checks = self.check_positions(now);
         let more_events = Fanout::new(self, now, post).run();
         self.latency.end_turn();
-        more_orders || more_events
+        more_orders || more_checks || more_events
     }
 
     fn tick(&mut self, now: Instant) {
         // One of them does it for all.
         if self.worker == 0 {
             self.shared.broker.sweep(now);
+        }
+        if self.pace_positions(now) {
+            self.wake.wake();
         }
     }
 

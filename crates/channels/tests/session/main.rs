@@ -5,6 +5,7 @@ mod connection;
 mod emulation;
 mod fanout;
 mod hooks;
+mod positions;
 mod recovery;
 mod routes;
 mod subscriptions;

@@ -157,6 +157,12 @@ impl Broker for Memory {
         self.shards[channel.shard as usize].0.lock().read(inbox, channel.slot, max, live)
     }
 
+    fn verify(&self, inbox: &Arc<Inbox>, channel: ChannelId, now: Instant) {
+        let mut step = Step::new(&self.shared, now);
+        self.shards[channel.shard as usize].0.lock().verify(inbox, channel.slot, &mut step);
+        step.wake();
+    }
+
     fn history(
         &self,
         channel: &str,

@@ -10,7 +10,7 @@ use slab::Slab;
 use super::channel::{Channel, begun};
 use super::step::{Shared, Step};
 use crate::broker::budget::Share;
-use crate::broker::event::{Event, Live, Read};
+use crate::broker::event::{Event, Live, Read, Top};
 use crate::broker::inbox::{ChannelId, Inbox};
 use crate::broker::limits::{Counts, Refusal};
 use crate::broker::results::Results;
@@ -178,7 +178,12 @@ impl Shard {
         let slot = slot as usize;
         let Some(channel) = self.channels.get_mut(slot) else { return Read::default() };
         let before = channel.bytes();
-        let read = channel.tail.read(inbox, max, live);
+        let mut read = channel.tail.read(inbox, max, live);
+        if !read.more && channel.tail.take_asked(inbox) {
+            let number = channel.tail.top();
+            let stream = channel.stream.as_ref();
+            read.top = stream.map(|stream| Top { number, position: stream.position() });
+        }
         if let Some(missed) = read.missed {
             self.counts.holes += 1;
             self.counts.missed += missed.events;
@@ -186,6 +191,11 @@ impl Shard {
         self.bytes.give(before - channel.bytes());
         self.end_if_idle(slot);
         read
+    }
+
+    pub(super) fn verify(&mut self, inbox: &Arc<Inbox>, slot: u32, step: &mut Step<'_>) {
+        let Some(channel) = self.channels.get_mut(slot as usize) else { return };
+        channel.tail.ask(channel.id, inbox, &mut step.wakes);
     }
 
     pub(super) fn history(
