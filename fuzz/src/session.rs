@@ -158,6 +158,7 @@ fn sites() -> Vec<Site> {
         timeouts: Timeouts::default(),
         heartbeat: Some("beat".into()),
         farewell: Some("bye".into()),
+        unless_json: None,
     };
     (0..).zip([SiteWire::Lines(lines), length, SiteWire::WebSocket]).map(site).collect()
 }

@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use weir_tests::gateway::Start;
-use weir_tests::{Gateway, tools};
+use weir_tests::{Gateway, LinePeer, Peer, WebSocket, http, tools};
 
 const SECRET: &str = "a-shared-secret-of-32-bytes-or-more";
 
@@ -161,4 +161,63 @@ async fn tokens_say_who_comes_in_what_it_is_given_and_for_how_long() {
         "nobody": 3501,
     });
     assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn one_tcp_listener_speaks_json_and_protobuf() {
+    let gateway = open()
+        .tables(
+            "[[listeners]]\nname = \"tcp\"\naddress = \"127.0.0.1:0\"\nwire = \"lines\"\n\
+             route = \"channels\"\n",
+        )
+        .await;
+    let mut binary = Peer::connect(gateway.address("tcp")).await;
+    // A command is its length, its id, and what it asks for: to connect, to subscribe to "n".
+    binary.send(b"\x04\x08\x01\x22\x00\x07\x08\x02\x2a\x03\x0a\x01n").await;
+    for (id, field) in [(1, 0x2a), (2, 0x32)] {
+        let reply = behind_length(&mut binary).await;
+        assert_eq!(reply[..3], [8, id, field], "{reply:?}");
+    }
+    let mut text = LinePeer::connect(gateway.address("tcp")).await;
+    text.say(r#"{"id":1,"connect":{}}"#).await;
+    assert!(text.hear().await.starts_with(r#"{"id":1,"connect""#));
+    text.say(r#"{"id":2,"publish":{"channel":"n","data":{"v":7}}}"#).await;
+    assert_eq!(text.hear().await, r#"{"id":2,"publish":{}}"#);
+    let push = behind_length(&mut binary).await;
+    assert_eq!(push[0], 0x22, "{push:?}");
+    assert!(push.windows(7).any(|part| part == br#"{"v":7}"#), "{push:?}");
+    let metrics = gateway.metrics().await;
+    let tcp = [("listener", "tcp"), ("route", "channels")];
+    assert_eq!(metrics.count("weir_messages_received_total", &tcp), 4);
+}
+
+/// The next message that has its length in front, in one byte.
+async fn behind_length(peer: &mut Peer) -> Vec<u8> {
+    let length = peer.take(1).await[0];
+    assert!(length < 0x80, "a short message");
+    peer.take(length.into()).await
+}
+
+#[tokio::test]
+async fn a_client_is_told_the_time_and_that_it_is_not_pinged_when_that_is_wanted() {
+    let gateway = channels(&format!("{ANYBODY}\nconnect_include_server_time = true")).await;
+    let path = "/connection/websocket?cf_ws_frame_ping_pong=true";
+    let mut socket = WebSocket::connect_to(gateway.address("channels"), path, "").await;
+    socket.say(r#"{"id":1,"connect":{}}"#).await;
+    let reply: Value = serde_json::from_str(&socket.hear().await).expect("JSON");
+    let connect = &reply["connect"];
+    assert_eq!((&connect["ping"], &connect["pong"]), (&Value::Null, &Value::Null));
+    let told = connect["time"].as_u64().expect("a time");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.expect("after 1970").as_millis() as u64;
+    assert!(told <= now && now - told < 60_000, "{told} {now}");
+}
+
+#[tokio::test]
+async fn there_are_no_unidirectional_transports() {
+    let gateway = open().await;
+    for path in ["uni_websocket", "uni_sse", "uni_http_stream"] {
+        let path = format!("/connection/{path}?cf_connect=%7B%7D");
+        assert_eq!(http::get(gateway.address("channels"), &path).await.status, 404, "{path}");
+    }
 }

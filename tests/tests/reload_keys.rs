@@ -167,6 +167,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("channels", "ping_interval", "\"20s\""),
     ("channels", "pong_timeout", "\"7s\""),
     ("channels", "connect_timeout", "\"9s\""),
+    ("channels", "connect_include_server_time", "true"),
     ("channels", "expired_close_delay", "\"20s\""),
     ("channels", "channel_bytes_max", "\"64B\""),
     ("channels", "allow_anonymous_connect_without_token", "true"),

@@ -258,6 +258,13 @@ impl Session for GuardedSession {
         }
     }
 
+    fn pings(&self) -> Option<weir_core::service::Pings> {
+        match &self.0 {
+            State::Open { session, .. } => session.pings(),
+            State::Waiting(_) | State::Asked(..) | State::Refused => None,
+        }
+    }
+
     fn on_drain(&mut self, now: Instant, actions: &mut Actions) {
         if let State::Open { session, .. } = &mut self.0 {
             session.on_drain(now, actions);

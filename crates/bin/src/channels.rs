@@ -187,6 +187,7 @@ impl Metrics {
             connect_timeout: channels.keys.connect_timeout,
             expired_close_delay: channels.keys.expired_close_delay,
             channels_max: channels.keys.channels_per_connection_max,
+            includes_time: channels.keys.connect_include_server_time,
         };
         let policy = Policy::new(namespaces, Some(tokens), options, &self.channels);
         let policy = match hooks::hooks(config, parts.upstreams, parts.stages, &self.hooks) {

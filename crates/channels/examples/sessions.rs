@@ -118,6 +118,7 @@ impl World {
             timeouts: Timeouts { idle: None, ping_interval: None, ..Timeouts::default() },
             heartbeat: None,
             farewell: None,
+            unless_json: None,
         };
         let admission = AdmissionLimits {
             connections_max: sessions,
@@ -163,7 +164,7 @@ impl World {
         let payload = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES - 2));
         let expected = format!(r#"{{"push":{{"channel":"news","pub":{{"data":{payload}}}}}}}"#);
         let expected = SiteWire::WebSocket.frame(MessageKind::Text, expected.as_bytes());
-        let (_, mut took) = timed(|| self.tell(payload.into_bytes()));
+        let (_, mut took) = timed(|| self.tell(payload.as_bytes()));
         let mut longest = took;
         loop {
             let (busy, turn) = timed(|| self.engine.turn(self.now).expect("pipes do not fail"));
@@ -180,15 +181,8 @@ impl World {
 
 impl World {
     /// A backend publishes.
-    fn tell(&self, payload: Vec<u8>) {
-        let publication = Publication {
-            data: payload.into(),
-            info: None,
-            tags: None,
-            position: None,
-            time_ms: 0,
-            taken: self.now,
-        };
+    fn tell(&self, payload: &[u8]) {
+        let publication = Publication::new(payload, 0, self.now);
         let publish = Publish::default();
         let Answer::Now(published) = self.memory.publish("news", publication, publish, self.now)
         else {

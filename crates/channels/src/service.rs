@@ -6,6 +6,8 @@ use std::sync::Arc;
 use http::HeaderName;
 use http::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
 use weir_core::service::{Carrier, Opening, Service, Session};
+use weir_core::site::SiteWire;
+use weir_core::wire::length::Prefix;
 
 use crate::client::{Client, Opened};
 use crate::emulation::Emulation;
@@ -55,6 +57,11 @@ impl Service for Channels {
         self.shared.policy.load().options.ping_interval.is_none()
     }
 
+    /// Over TCP the first byte decides (protocol, section 3).
+    fn wire_unless_json(&self) -> Option<SiteWire> {
+        Some(SiteWire::Length { prefix: Prefix::Varint, text: false })
+    }
+
     fn open(&self, opening: &Opening<'_>) -> Box<dyn Session> {
         let encoding = encoding(opening);
         let Some(wire) = opening.wire else {
@@ -71,6 +78,7 @@ impl Service for Channels {
             // Other lengths than Protobuf's own are a fault of the configuration.
             form: Form::of(wire, encoding).unwrap_or(Form::Protobuf),
             conn: opening.conn,
+            frame_pings: opening.carrier == Carrier::WebSocket && asked_for_frame_pings(opening),
             principal: opening.principal.map(|principal| Arc::clone(&principal.name)),
         }))
     }
@@ -104,6 +112,12 @@ fn brings_bytes(opening: &Opening<'_>) -> bool {
         let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
         essence.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
     })
+}
+
+/// Whether the client rather has pings of the WebSocket than of the protocol (section 1.2).
+fn asked_for_frame_pings(opening: &Opening<'_>) -> bool {
+    let mut pairs = opening.query.unwrap_or_default().split('&');
+    pairs.any(|pair| pair == "cf_ws_frame_ping_pong=true")
 }
 
 fn asked_for_protobuf(opening: &Opening<'_>) -> bool {

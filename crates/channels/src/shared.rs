@@ -36,6 +36,8 @@ pub struct ClientOptions {
     pub expired_close_delay: Duration,
     /// Channels that one connection may be subscribed to.
     pub channels_max: usize,
+    /// Whether a client is told the time of day when it connects.
+    pub includes_time: bool,
 }
 
 impl Default for ClientOptions {
@@ -46,6 +48,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(10),
             expired_close_delay: Duration::from_secs(25),
             channels_max: 128,
+            includes_time: false,
         }
     }
 }

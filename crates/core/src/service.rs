@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -116,6 +116,12 @@ pub trait Service: Send + Sync + 'static {
         true
     }
 
+    /// The wire of a connection on lines whose first byte is not `{`, for a protocol that is JSON or
+    /// something else. Its session is told ahead of all messages ([`Session::on_wire`]).
+    fn wire_unless_json(&self) -> Option<SiteWire> {
+        None
+    }
+
     /// The content type of its replies over HTTP. `None`: that of text or of bytes, as each one is.
     fn content_type(&self) -> Option<&'static str> {
         None
@@ -168,6 +174,15 @@ pub trait Session: Send {
     /// The connection is open. Not told for a POST, whose one message comes at once.
     fn on_open(&mut self, _now: Instant, _actions: &mut Actions) {}
 
+    /// The first byte says that the connection has another wire than it was opened with.
+    fn on_wire(&mut self, _wire: SiteWire) {}
+
+    /// The pings of the wire that this session wants, where its service has ways of its own. Asked when
+    /// it is opened; one that has answered is asked again, and keeps to it.
+    fn pings(&self) -> Option<Pings> {
+        None
+    }
+
     /// A whole message came. `request` is its id.
     ///
     /// Exactly one reply slot belongs to each message: [`Actions::reply`] fills it at once,
@@ -211,6 +226,15 @@ pub trait Session: Send {
     fn goodbye(&self, _reason: CloseReason) -> Goodbye {
         Goodbye::Usual
     }
+}
+
+/// How a peer is pinged, on a wire that has pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// From one ping to the next.
+    pub interval: Duration,
+    /// How long its pong may take.
+    pub pong: Duration,
 }
 
 /// What a peer is told last.

@@ -107,6 +107,9 @@ pub struct Site {
     pub heartbeat: Option<Bytes>,
     /// A line sent when the drain closes the connection, on a lines wire.
     pub farewell: Option<Bytes>,
+    /// Where a connection goes on whose first byte is not `{`: the site, and its wire. Its limits are
+    /// these.
+    pub unless_json: Option<(u16, SiteWire)>,
 }
 
 /// The sites of the connections that one path of an HTTP listener hands to the table.
@@ -166,8 +169,13 @@ impl Site {
 
     /// A decoder at the first byte of a connection; on a stream the first are those of `request`.
     pub(crate) fn decoder(&self, request: Option<stream::Request>) -> Decoder {
+        self.decoder_of(self.wire, request)
+    }
+
+    /// As [`Site::decoder`], for a connection that goes on with another wire.
+    pub(crate) fn decoder_of(&self, wire: SiteWire, request: Option<stream::Request>) -> Decoder {
         let max = self.limits.message_bytes_max;
-        match self.wire {
+        match wire {
             SiteWire::Lines(options) => Decoder::Lines(lines::Decoder::new(options, max)),
             SiteWire::Length { prefix, text } => {
                 Decoder::Length(length::Decoder::new(prefix, text, max))

@@ -262,6 +262,7 @@ fn sites(clock: &SimClock, ledger: &Ledger) -> Vec<Site> {
             timeouts: timeouts(),
             heartbeat: line(HEARTBEAT),
             farewell: line(FAREWELL),
+            unless_json: None,
         }
     };
     SITES.iter().enumerate().map(site).collect()

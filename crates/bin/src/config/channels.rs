@@ -28,6 +28,8 @@ section! {
         pub pong_timeout: Duration = "8s";
         /// How long a connection may take until its client has connected. After it: disconnect 3502.
         pub connect_timeout: Duration = "10s";
+        /// Whether a client is told the time of day when it connects.
+        pub connect_include_server_time: bool = false;
         /// How much longer than its token a connection or a subscription stays, so that it can be
         /// refreshed. After it: disconnect 3005, unsubscribe 2501.
         pub expired_close_delay: Duration = "25s";

@@ -48,7 +48,8 @@ section! {
         pub name: Name, like "lines";
         /// Where it listens.
         pub address: SocketAddr, like "127.0.0.1:7001";
-        /// "lines": a message is a line. "length": a message has its length in front.
+        /// "lines": a message is a line; on a route of channels also Protobuf, by the first byte.
+        /// "length": a message has its length in front.
         /// "http": WebSocket, streams and POST, by path.
         pub wire: WireKind, like "lines";
         /// Most connections of this listener at once.

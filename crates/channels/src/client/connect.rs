@@ -1,7 +1,7 @@
 //! `connect` and `refresh`: who the client is, and for how long (protocol, sections 1.5 and 1.10).
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use weir_auth::Moment;
 use weir_core::service::Carrier;
@@ -207,7 +207,7 @@ impl Client {
         let (expires, ttl) = time_left(self.renewal.told(self.expires), turn.now);
         let now = turn.now;
         let subs = joined.iter().map(|one| ((&*one.channel).into(), one.result(now)));
-        let ping = policy.options.ping_interval.map_or(0, |interval| interval.as_secs() as u32);
+        let ping = self.ping_interval().map_or(0, |interval| interval.as_secs() as u32);
         // Only where commands cannot come the way that replies go.
         let (session, node) = match self.carrier {
             Carrier::Sse | Carrier::HttpStream => {
@@ -226,6 +226,7 @@ impl Client {
             pong: ping > 0,
             session: session.into(),
             node: node.into(),
+            time: if policy.options.includes_time { milliseconds(turn.now) } else { 0 },
             ..ConnectResult::default()
         };
         self.reply(&Reply { id, body: Body::Connect(result) }, turn);
@@ -277,6 +278,12 @@ impl Client {
         self.reply(&Reply { id, body: Body::Refresh(result) }, turn);
         self.set_alarm(turn);
     }
+}
+
+/// The time of day, in milliseconds since 1970.
+fn milliseconds(now: Instant) -> i64 {
+    let since = Moment::at(now).wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Whether something ends, and in how many seconds: at least one, since none would be now.

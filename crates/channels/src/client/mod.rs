@@ -20,7 +20,7 @@ use weir_core::close::CloseReason;
 use weir_core::context::{ConnId, RequestId};
 use weir_core::local::{Address, Note};
 use weir_core::service::{
-    Actions, Answer, Carrier, Goodbye, Message, MessageKind, Session, Ticket,
+    Actions, Answer, Carrier, Goodbye, Message, MessageKind, Pings, Session, Ticket,
 };
 use weir_core::site::SiteWire;
 use weir_core::trace::Trace;
@@ -39,6 +39,10 @@ use crate::shared::{Policy, Shared};
 
 /// What commands may be: as long as a message of the listener, which its wire has judged.
 const LIMITS: Limits = Limits { command_bytes_max: usize::MAX, elements_max: 1024 };
+
+/// Commands that wait behind a `connect`; one more, and the connection is ended. They come in one frame
+/// with it, or beside a stream.
+const BEHIND_MAX: usize = 1024;
 
 /// Where a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +82,8 @@ pub(crate) struct Client {
     /// What backends are told of it, where there are hooks.
     caller: Option<Box<Caller>>,
     ping: time::Ping,
+    /// It has pings of the WebSocket in place of the protocol's.
+    frame_pings: bool,
     /// Why it was told to go, for the last word.
     farewell: Option<Box<(u16, Cow<'static, str>)>>,
     waits: Option<Box<Waits>>,
@@ -118,6 +124,8 @@ pub(crate) struct Opened {
     /// What pushes look like on the wire.
     pub(crate) form: Form,
     pub(crate) conn: ConnId,
+    /// It wants pings of the WebSocket.
+    pub(crate) frame_pings: bool,
     /// Who a doorkeeper says that it is.
     pub(crate) principal: Option<Arc<str>>,
     /// What backends are told of it, where there are hooks.
@@ -143,6 +151,7 @@ impl Client {
             renewal: Renewal::default(),
             caller: opened.caller,
             ping: time::Ping::default(),
+            frame_pings: opened.frame_pings,
             farewell: None,
             waits: None,
             behind: Vec::new(),
@@ -202,6 +211,9 @@ impl Client {
 
     fn command(&mut self, bytes: &[u8], turn: &mut Turn<'_>) {
         match self.state {
+            State::Connecting if self.behind.len() >= BEHIND_MAX => {
+                self.end(DisconnectCode::TooManyRequests, turn);
+            }
             State::Connecting => self.behind.push(bytes.into()),
             State::Over => {}
             State::Refused => self.end(DisconnectCode::BadRequest, turn),
@@ -314,6 +326,15 @@ impl Client {
 impl Session for Client {
     fn on_open(&mut self, now: Instant, actions: &mut Actions) {
         self.turn(None, now, actions, |client, turn| client.opened(turn));
+    }
+
+    fn on_wire(&mut self, wire: SiteWire) {
+        (self.wire, self.carrier, self.encoding) = (wire, Carrier::Length, Encoding::Protobuf);
+        self.form = Form::of(wire, self.encoding).unwrap_or(Form::Protobuf);
+    }
+
+    fn pings(&self) -> Option<Pings> {
+        self.frame_pings.then_some(time::FRAME_PINGS)
     }
 
     fn on_message(

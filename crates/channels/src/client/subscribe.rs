@@ -384,7 +384,7 @@ impl Client {
             let Some(at) = self.find(&request.channel, turn) else {
                 return self.fail(id, ErrorCode::PermissionDenied, turn);
             };
-            if self.subs[at].renewal != Renewal::Client {
+            if self.subs[at].renewal != Renewal::Client || self.subs[at].by_server {
                 return self.end(DisconnectCode::BadRequest, turn);
             }
         }
@@ -429,7 +429,7 @@ impl Client {
         let Some(at) = self.find(&token.channel, turn) else {
             return self.fail(id, ErrorCode::PermissionDenied, turn);
         };
-        if self.subs[at].renewal != Renewal::Client {
+        if self.subs[at].renewal != Renewal::Client || self.subs[at].by_server {
             return self.end(DisconnectCode::BadRequest, turn);
         }
         self.subs[at].expires = token.expires;

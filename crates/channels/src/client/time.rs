@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use weir_core::service::Pings;
+
 use super::wanted::Renewal;
 use super::{Client, State, Sub, Turn};
 use crate::protocol::Reply;
@@ -12,6 +14,10 @@ use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
 /// How often it is said again.
 pub(crate) const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
+
+/// The pings of a WebSocket whose client has asked for them (protocol, section 1.2).
+pub(super) const FRAME_PINGS: Pings =
+    Pings { interval: Duration::from_secs(25), pong: Duration::from_secs(10) };
 
 /// Pings of one connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,7 +34,7 @@ impl Client {
     /// Begins to ping. The first ping comes after a part of the interval that is the connection's own,
     /// so that those who came together are not pinged together.
     pub(super) fn start_pings(&mut self, turn: &mut Turn<'_>) {
-        self.ping.at = self.policy().options.ping_interval.map(|interval| {
+        self.ping.at = self.ping_interval().map(|interval| {
             // The connection's number, spread over the second half of the interval.
             let part = self.conn.raw().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
             turn.now + interval / 2 + interval.mul_f64(part as f64 / 2048.0)
@@ -37,13 +43,18 @@ impl Client {
         self.set_alarm(turn);
     }
 
+    /// How often it is pinged in the protocol.
+    pub(super) fn ping_interval(&self) -> Option<Duration> {
+        self.policy().options.ping_interval.filter(|_| !self.frame_pings)
+    }
+
     /// An answer to a ping; one that nobody asked for is a mistake.
     pub(super) fn pong(&mut self, turn: &mut Turn<'_>) {
         if !self.ping.awaited {
             return self.end(DisconnectCode::BadRequest, turn);
         }
         self.ping.awaited = false;
-        self.ping.at = self.policy().options.ping_interval.map(|interval| turn.now + interval);
+        self.ping.at = self.ping_interval().map(|interval| turn.now + interval);
         self.set_alarm(turn);
     }
 

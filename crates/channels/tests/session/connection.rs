@@ -21,8 +21,8 @@ fn ends_with(code: u64, lines: &[&str]) {
 #[test]
 fn what_is_no_command_or_out_of_order_ends_its_connection_alone() {
     let connect = r#"{"id":1,"connect":{}}"#;
-    ends_with(3501, &["nonsense"]);
-    ends_with(3501, &[""]);
+    ends_with(3501, &["{nonsense"]);
+    ends_with(3501, &[connect, ""]);
     ends_with(3501, &["{}"]);
     ends_with(3501, &[r#"{"id":1,"subscribe":{"channel":"a"}}"#]);
     ends_with(3501, &[r#"{"connect":{}}"#]);

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use weir_channels::broker::faulty::{Faults, Faulty};
 use weir_channels::broker::{Broker, Limits, Memory};
-use weir_channels::hub::orders::{ForClient, NewSubscription, Order, Who};
-use weir_channels::hub::{POSITION_CHECK_INTERVAL, Uid};
+use weir_channels::hub::POSITION_CHECK_INTERVAL;
 use weir_channels::namespace::{ChannelOptions, Overrides};
 use weir_core::limits::Limits as ConnectionLimits;
 
-use crate::support::{Client, World, history, open};
+use crate::support::{Client, World, history, open, subscribe_by_server};
 
 const NOTHING: Faults =
     Faults { lose: 0, double: 0, reorder: 0, hold: 0, late: 0, ignore: 0, silent: 0 };
@@ -76,17 +75,8 @@ fn a_connection_with_a_server_side_subscription_that_is_behind_is_ended() {
     let (mut world, broker) = world(2);
     let mut listener = world.connection(1 << 20);
     let reply = listener.ask(&mut world, r#""connect":{}"#);
-    let client = reply["connect"]["client"].as_str().and_then(Uid::parse).expect("an id");
     let overrides = Overrides { force_recovery: Some(true), ..Overrides::default() };
-    let channel = "news".into();
-    let subscription = Arc::new(NewSubscription { channel, overrides, ..<_>::default() });
-    let order = || {
-        let who = Who { user: "".into(), client: Some(client) };
-        let what = ForClient::Subscribe(Arc::clone(&subscription));
-        Order::Clients { who, what, reply: tokio::sync::oneshot::channel().0 }
-    };
-    world.runtime.block_on(world.shared.order(order));
-    world.settle();
+    subscribe_by_server(&mut world, &reply, overrides);
     assert_eq!(listener.heard()[0]["push"]["subscribe"]["positioned"], true);
     let mut talker = world.client();
     broker.set(EVERYTHING);

@@ -7,7 +7,9 @@ use prometheus::Registry;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use weir_channels::broker::{Broker, Limits, Memory, StreamOptions};
-use weir_channels::namespace::{ChannelOptions, ChannelRules, Namespaces, Permission};
+use weir_channels::hub::Uid;
+use weir_channels::hub::orders::{ForClient, NewSubscription, Order, Who};
+use weir_channels::namespace::{ChannelOptions, ChannelRules, Namespaces, Overrides, Permission};
 use weir_channels::{ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
 use weir_core::admission::AdmissionLimits;
 use weir_core::clock;
@@ -16,6 +18,7 @@ use weir_core::pipes::PipeEngine;
 use weir_core::service::Service;
 use weir_core::site::{Site, SiteWire};
 use weir_core::transport::{PipePeer, Socket, pipe};
+use weir_core::wire::length::Prefix;
 use weir_core::wire::lines::{EmptyLines, Options, UnfinishedLine};
 
 /// Makes routes of the channels, each with its wire.
@@ -105,6 +108,10 @@ impl World {
         let service = Arc::new(Channels::new("channels".to_owned(), Arc::clone(&shared)));
         let mut wires = vec![(wire, Arc::clone(&service) as Arc<dyn Service>)];
         wires.extend(routes(&shared, &registry));
+        // As a listener of lines has it: who does not begin with JSON goes on as the last site.
+        let protobuf = SiteWire::Length { prefix: Prefix::Varint, text: false };
+        let other = (wires.len() as u16, protobuf);
+        wires.push((protobuf, Arc::clone(&service) as Arc<dyn Service>));
         let sites = wires.into_iter().enumerate().map(|(at, (wire, service))| Site {
             listener: if at == 0 { "lines".into() } else { format!("route{at}") },
             index: at as u16,
@@ -115,6 +122,7 @@ impl World {
             timeouts: Timeouts { idle: None, ping_interval: None, ..Timeouts::default() },
             heartbeat: None,
             farewell: None,
+            unless_json: (at == 0 && matches!(wire, SiteWire::Lines(_))).then_some(other),
         });
         let sites: Vec<Site> = sites.collect();
         let runtime =
@@ -188,6 +196,20 @@ impl World {
         };
         series.map(value).sum()
     }
+}
+
+/// Subscribes the client that was told this about its connection to `news`, as the server does.
+pub(crate) fn subscribe_by_server(world: &mut World, connected: &Value, overrides: Overrides) {
+    let client = connected["connect"]["client"].as_str().and_then(Uid::parse).expect("an id");
+    let subscription = NewSubscription { channel: "news".into(), overrides, ..<_>::default() };
+    let subscription = Arc::new(subscription);
+    let order = || {
+        let who = Who { user: "".into(), client: Some(client) };
+        let what = ForClient::Subscribe(Arc::clone(&subscription));
+        Order::Clients { who, what, reply: tokio::sync::oneshot::channel().0 }
+    };
+    world.runtime.block_on(world.shared.order(order));
+    world.settle();
 }
 
 /// One connection's other end.

@@ -1,6 +1,8 @@
 //! The once-a-second look at what a connection waits for: timeouts, heartbeats, its age. Decides
 //! nothing else, and arms no timer.
 
+use std::time::Duration;
+
 use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, Phase};
 use crate::site::SiteWire;
@@ -43,7 +45,9 @@ impl<S: Transport> Connection<S> {
         let quiet = lent.tick.since(self.active);
         if self.close_at <= lent.tick {
             self.finish(self.close_for);
-        } else if self.flags.pinged && lent.tick.since(self.heartbeat_sent) >= timeouts.pong {
+        } else if self.flags.ping.is_unanswered()
+            && lent.tick.since(self.heartbeat_sent) >= self.pings(lent).1
+        {
             self.finish(CloseReason::PongTimeout);
         } else if partial && lent.tick.since(self.partial_since) >= timeouts.read {
             self.finish(CloseReason::ReadTimeout);
@@ -74,12 +78,23 @@ impl<S: Transport> Connection<S> {
         }
     }
 
+    /// How often it is pinged, if it is, and how long its pong may take.
+    fn pings(&self, lent: &Lent<'_>) -> (Option<Duration>, Duration) {
+        let timeouts = &lent.site.timeouts;
+        let own = if self.flags.ping.are_own() { self.session.pings() } else { None };
+        match own {
+            Some(pings) => (Some(pings.interval), pings.pong),
+            None => (timeouts.ping_interval, timeouts.pong),
+        }
+    }
+
     fn heartbeat(&mut self, lent: &mut Lent<'_>) {
-        let Some(interval) = lent.site.timeouts.ping_interval else { return };
-        let due = lent.tick.since(self.heartbeat_sent) >= interval && !self.flags.pinged;
+        let Some(interval) = self.pings(lent).0 else { return };
+        let due =
+            lent.tick.since(self.heartbeat_sent) >= interval && !self.flags.ping.is_unanswered();
         if due && self.outbox.is_none() && lent.site.encode_heartbeat(&mut lent.actions.out) {
             self.heartbeat_sent = lent.tick;
-            self.flags.pinged = lent.site.expects_pong();
+            self.flags.ping.set_unanswered(lent.site.expects_pong());
         }
     }
 }

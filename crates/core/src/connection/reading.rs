@@ -116,6 +116,12 @@ impl<S: Transport> Connection<S> {
         }
         self.received_bytes += read as u64;
         lent.cells.bytes_received.add(read as u64);
+        let first = lent.site.unless_json.is_some() && self.received_bytes == read as u64;
+        if first && self.is_other_wire(&scratch[..read], lent) {
+            // It is decoded in its next turn, which is lent what belongs to its site then.
+            lent.scratch = scratch;
+            return Fate::Keep;
+        }
         if read > 0 || self.flags.undecoded {
             let was_partial = self.is_partial();
             let before = self.received;
@@ -137,6 +143,24 @@ impl<S: Transport> Connection<S> {
         }
         lent.scratch = scratch;
         if ended { self.peer_ended(lent) } else { self.advance(lent) }
+    }
+
+    /// Looks at the first byte, when it is there. True when the connection goes on as another site, with
+    /// these bytes among those that wait.
+    #[cold]
+    fn is_other_wire(&mut self, read: &[u8], lent: &Lent<'_>) -> bool {
+        let rest = self.rest.as_ref().and_then(|rest| rest.first());
+        let Some(first) = rest.or(read.first()) else { return false };
+        let Some((site, wire)) = lent.site.unless_json.filter(|_| *first != b'{') else {
+            return false;
+        };
+        self.rest.get_or_insert_default().extend_from_slice(read);
+        self.flags.undecoded = true;
+        self.partial_since = lent.tick;
+        self.site = site;
+        self.decoder = lent.site.decoder_of(wire, None);
+        self.session.on_wire(wire);
+        true
     }
 
     /// Whether the first byte of a message has come and its last has not.
@@ -200,7 +224,7 @@ impl<S: Transport> Connection<S> {
                     taken += n;
                 }
                 Ok(Step::Pong { taken: n, .. }) => {
-                    self.flags.pinged = false;
+                    self.flags.ping.set_unanswered(false);
                     self.active = lent.tick;
                     taken += n;
                 }

@@ -43,9 +43,11 @@ impl Plan {
             let target = match &one.kind {
                 ListenerKind::Messages { wire, service, heartbeat, farewell } => {
                     let site = plan.site(options, index, *wire, service);
+                    let other = plan.unless_json(options, index, *wire, service);
                     let place = &mut plan.sites[usize::from(site)];
                     place.heartbeat = heartbeat.clone();
                     place.farewell = farewell.clone();
+                    place.unless_json = other;
                     if handshake.is_empty() {
                         Target::Table(site)
                     } else {
@@ -86,8 +88,24 @@ impl Plan {
             timeouts,
             heartbeat: None,
             farewell: None,
+            unless_json: None,
         });
         index
+    }
+
+    /// The site beside one of lines, for connections that are not JSON. It is there whatever the service
+    /// is, so that there are as many sites when a reload makes it another one.
+    fn unless_json(
+        &mut self,
+        options: &ServerOptions,
+        listener: usize,
+        wire: SiteWire,
+        service: &Arc<dyn Service>,
+    ) -> Option<(u16, SiteWire)> {
+        let SiteWire::Lines(_) = wire else { return None };
+        let other = service.wire_unless_json();
+        let site = self.site(options, listener, other.unwrap_or(wire), service);
+        other.map(|wire| (site, wire))
     }
 
     fn http(
