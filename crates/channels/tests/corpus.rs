@@ -1,21 +1,24 @@
-//! What the fuzz targets hold of the client protocol, for the saved inputs and for drawn bytes.
+//! What the fuzz targets hold of the client protocol and of its sessions, for the saved inputs and for
+//! drawn bytes.
 
 use std::path::Path;
 
 use proptest::prelude::*;
 use weir_channels::protocol::Encoding;
 
+#[path = "../../../fuzz/src/commands/mod.rs"]
+pub mod commands;
 #[path = "../../../fuzz/src/protocol.rs"]
 pub mod fuzz;
 
 #[track_caller]
-fn replay(target: &str, encoding: Encoding) {
+fn replay(target: &str, run: impl Fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
     let mut inputs = 0;
     for entry in std::fs::read_dir(&folder).expect("the corpus is there") {
         let path = entry.expect("the folder can be listed").path();
         println!("{}", path.display()); // Shown when the body panics.
-        fuzz::protocol(encoding, &std::fs::read(&path).expect("the input can be read"));
+        run(&std::fs::read(&path).expect("the input can be read"));
         inputs += 1;
     }
     assert!(inputs > 0, "{} is empty", folder.display());
@@ -23,12 +26,17 @@ fn replay(target: &str, encoding: Encoding) {
 
 #[test]
 fn the_saved_json_frames_hold() {
-    replay("protocol_json", Encoding::Json);
+    replay("protocol_json", |data| fuzz::protocol(Encoding::Json, data));
 }
 
 #[test]
 fn the_saved_protobuf_frames_hold() {
-    replay("protocol_protobuf", Encoding::Protobuf);
+    replay("protocol_protobuf", |data| fuzz::protocol(Encoding::Protobuf, data));
+}
+
+#[test]
+fn the_saved_scripts_of_commands_hold() {
+    replay("command_script", commands::command_script);
 }
 
 /// Pieces of JSON commands, right and wrong, joined.
@@ -95,5 +103,14 @@ proptest! {
     #[test]
     fn drawn_protobuf_holds(data in limited(protobuf())) {
         fuzz::protocol(Encoding::Protobuf, &data);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn drawn_scripts_of_commands_hold(data in prop::collection::vec(any::<u8>(), 0..400)) {
+        commands::command_script(&data);
     }
 }

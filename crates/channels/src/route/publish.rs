@@ -16,6 +16,7 @@ use super::template::ReplyValues;
 use crate::broker::{Answer, BrokerError, Publication, Publish, Published};
 use crate::metrics::{Counts, Origin};
 use crate::protocol::codes::ErrorCode;
+use crate::traced::Traced;
 
 /// A message that the broker has.
 pub(super) struct Publishing {
@@ -75,7 +76,13 @@ impl RouteSession {
         let time_ms = wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
         let publication = Publication::new(&data, time_ms, now).by(Arc::clone(&self.info));
         let publish = Publish { stream: options.history, ..Publish::default() };
+        let traced = Traced::begin(actions.sampled(), &channel);
+        let publication = Traced::mark(traced.as_ref(), publication);
         let answer = self.shared.broker.publish(&channel, publication, publish, now);
+        if let Some(traced) = traced {
+            // That a broker was asked; what it answers later is on the road of the reply.
+            traced.end();
+        }
         let counts = policy.counts(resolved.namespace());
         Ok((Publishing { channel: channel.into(), counts, kind: message.kind }, answer))
     }

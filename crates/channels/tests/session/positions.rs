@@ -137,10 +137,8 @@ fn a_comparison_with_very_many_delays_nobody() {
             // A comparison may have begun.
             world.engine.turn(world.now).expect("pipes do not fail");
         }
-        let line = format!(
-            "{{\"id\":{},\"publish\":{{\"channel\":\"news\",\"data\":1}}}}\n",
-            second + 9
-        );
+        let line =
+            format!("{{\"id\":{},\"publish\":{{\"channel\":\"news\",\"data\":1}}}}\n", second + 9);
         talker.peer.send(line.as_bytes());
         // As many turns as without it.
         for _ in 0..3 {
