@@ -6,7 +6,8 @@
 //! [`namespace`] decides which channels there are and who may do what in them, and [`tokens`] who
 //! somebody is. [`Channels`] is the service: a
 //! session for each connection, which reads commands and answers them, and on each worker a [`hub`],
-//! which tells subscribers what was published. Through [`hooks`] a backend has its say. A [`route`] of plain
+//! which tells subscribers what was published. Through [`hooks`] a backend has its say,
+//! and by [`notices`] it hears of who has gone. A [`route`] of plain
 //! messages publishes what comes on it, and subscribes its connections. Nothing here touches a socket or reads a
 //! clock; what may wait are the check of a token, for keys that somebody else publishes, and a hook, for its backend.
 
@@ -19,6 +20,7 @@ pub mod hooks;
 pub mod hub;
 pub mod metrics;
 pub mod namespace;
+pub mod notices;
 pub mod protocol;
 pub mod route;
 mod service;

@@ -10,6 +10,7 @@ use prometheus::{
 
 use weir_core::metrics::{Histograms, Scale, SharedHistogram};
 
+use crate::notices::NoticeMetrics;
 use crate::protocol::codes::{DisconnectCode, ErrorCode};
 
 /// What is done about a subscriber whose outbox is full.
@@ -108,6 +109,7 @@ pub struct ChannelMetrics {
     positions: IntCounterVec,
     width: HistogramVec,
     latency: Histograms,
+    notices: NoticeMetrics,
 }
 
 /// Subscribers of a channel when something is told to them.
@@ -198,6 +200,7 @@ impl ChannelMetrics {
                 &["namespace"],
                 Scale::Octaves,
             )?,
+            notices: NoticeMetrics::register(registry)?,
         };
         metrics.register_all(registry)?;
         for code in ErrorCode::ALL {
@@ -247,6 +250,11 @@ impl ChannelMetrics {
             width: self.width.with_label_values(&[name]),
             latency: self.latency.with(&[name]),
         }
+    }
+
+    /// Those of notices.
+    pub(crate) fn notices(&self) -> NoticeMetrics {
+        self.notices.clone()
     }
 
     /// Clients that are connected.

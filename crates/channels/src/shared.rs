@@ -18,6 +18,7 @@ use crate::hub::orders::{Order, Orders};
 use crate::hub::{Hub, Uid};
 use crate::metrics::{ChannelMetrics, Counts};
 use crate::namespace::{Namespace, Namespaces};
+use crate::notices::Notices;
 use crate::tokens::Tokens;
 
 /// Orders that wait for one worker; beyond it whoever orders waits.
@@ -97,6 +98,8 @@ pub struct Shared {
     pub(crate) metrics: ChannelMetrics,
     /// What only this process knows: client ids are made of it.
     pub(crate) secret: u64,
+    /// What the backend is still to be told.
+    pub(crate) notices: Notices,
     /// What session keys are made of. Client ids, which others see, are made of something else.
     sessions: RandomState,
     workers: Mutex<Vec<(Orders, Wake)>>,
@@ -112,7 +115,9 @@ impl Shared {
     ) -> Arc<Self> {
         let policy = ArcSwap::from_pointee(policy);
         let sessions = RandomState::new();
-        Arc::new(Self { broker, policy, metrics, secret, sessions, workers: Mutex::default() })
+        let notices = Notices::new(node(&sessions), metrics.notices());
+        let workers = Mutex::default();
+        Arc::new(Self { broker, policy, metrics, secret, notices, sessions, workers })
     }
 
     /// Lets these rules hold from now on. Open subscriptions keep what they were given.
@@ -140,7 +145,12 @@ impl Shared {
 
     /// What this process calls itself to clients; another after a restart.
     pub(crate) fn node(&self) -> String {
-        format!("{:016x}", self.sessions.hash_one("node"))
+        node(&self.sessions)
+    }
+
+    /// What the backend is still to be told.
+    pub fn notices(&self) -> &Notices {
+        &self.notices
     }
 
     /// Gives every worker an order, and waits where one has very many. Workers that have ended are
@@ -157,6 +167,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// What a process with these keys calls itself.
+fn node(sessions: &RandomState) -> String {
+    format!("{:016x}", sessions.hash_one("node"))
 }
 
 /// Opens the hub of each worker.

@@ -3,6 +3,7 @@
 
 mod backend;
 mod connect;
+mod gone;
 mod hooks;
 mod later;
 mod notes;
@@ -374,8 +375,11 @@ impl Session for Client {
         }
     }
 
-    fn on_close(&mut self, _reason: CloseReason, now: Instant, actions: &mut Actions) {
-        self.turn(None, now, actions, |client, turn| client.leave(turn));
+    fn on_close(&mut self, reason: CloseReason, now: Instant, actions: &mut Actions) {
+        self.turn(None, now, actions, |client, turn| {
+            client.tell_gone(reason, turn);
+            client.leave(turn);
+        });
     }
 
     fn goodbye(&self, reason: CloseReason) -> Goodbye {

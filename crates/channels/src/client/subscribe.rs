@@ -320,6 +320,7 @@ impl Client {
         }
         if let Some(at) = self.find(channel, turn) {
             self.remove(at, turn);
+            self.tell_unsubscribed(channel, UnsubscribeCode::Client, turn.now);
         }
         self.reply(&Reply { id, body: Body::Unsubscribe(UnsubscribeResult {}) }, turn);
     }
@@ -333,6 +334,7 @@ impl Client {
     ) {
         if let Some(channel) = self.remove(at, turn) {
             self.push(&channel, Event::Unsubscribe(code.into()), turn);
+            self.tell_unsubscribed(&channel, code, turn.now);
         }
     }
 

@@ -91,7 +91,16 @@ const SCALE: Scale = Scale::Steps(&[
 
 /// The metrics of hooks. Clones count in the same place.
 #[derive(Clone, Debug)]
-pub struct HookMetrics(Arc<[OfHook; Hook::ALL.len()]>);
+pub struct HookMetrics(Arc<Series>);
+
+#[derive(Debug)]
+struct Series {
+    hooks: [OfHook; Hook::ALL.len()],
+    notices: OfHook,
+}
+
+/// The label of batches of notices.
+const NOTICES: &str = "notices";
 
 #[derive(Debug)]
 struct OfHook {
@@ -123,21 +132,30 @@ impl HookMetrics {
         )?;
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
-        Ok(Self(Arc::new(Hook::ALL.map(|hook| {
-            OfHook {
-                calls: Outcome::ALL
-                    .map(|outcome| calls.with_label_values(&[hook.as_str(), outcome.as_str()])),
-                seconds: seconds.with(&[hook.as_str()]),
-            }
-        }))))
+        let of = |name: &str| OfHook {
+            calls: Outcome::ALL.map(|outcome| calls.with_label_values(&[name, outcome.as_str()])),
+            seconds: seconds.with(&[name]),
+        };
+        let hooks = Hook::ALL.map(|hook| of(hook.as_str()));
+        Ok(Self(Arc::new(Series { hooks, notices: of(NOTICES) })))
     }
 
     /// Counts a call, and how long it took when it was made.
     pub(super) fn ended(&self, hook: Hook, outcome: Outcome, took: Option<Duration>) {
-        let of = &self.0[hook as usize];
-        of.calls[outcome as usize].inc();
+        self.0.hooks[hook as usize].ended(outcome, took);
+    }
+
+    /// Counts a batch of notices, and how long it took.
+    pub(super) fn told(&self, outcome: Outcome, took: Duration) {
+        self.0.notices.ended(outcome, Some(took));
+    }
+}
+
+impl OfHook {
+    fn ended(&self, outcome: Outcome, took: Option<Duration>) {
+        self.calls[outcome as usize].inc();
         if let Some(took) = took {
-            of.seconds.observe_shared(took);
+            self.seconds.observe_shared(took);
         }
     }
 }

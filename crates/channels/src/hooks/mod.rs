@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName};
-use weir_core::context::RequestId;
+use weir_core::context::{ConnId, RequestId};
 use weir_core::service::AskError;
 use weir_core::trace::CallTrace;
 
@@ -25,6 +25,7 @@ use self::answer::{Declined, Granted, read};
 pub use self::backend::{Backend, Call, CallFuture, Called};
 pub use self::metrics::HookMetrics;
 use self::metrics::Outcome;
+use crate::notices::NoticeOptions;
 
 /// Most calls that one connection may have waiting: fewer than what it may wait for in all.
 pub const CALLS_MAX: usize = 24;
@@ -89,6 +90,8 @@ pub struct HookOptions {
     pub forward_emulated_headers: Vec<HeaderName>,
     /// Payloads go in base64 (`b64data`) also where they are JSON.
     pub binary_encoding: bool,
+    /// Where notices go, and how many may wait. `None`: there are none.
+    pub notices: Option<(PathAndQuery, NoticeOptions)>,
 }
 
 /// One backend, and what it is asked. It never changes: a reload makes another one.
@@ -120,6 +123,35 @@ impl Hooks {
     /// Whether it is asked that.
     pub(crate) fn has(&self, hook: Hook) -> bool {
         self.options.paths[hook as usize].is_some()
+    }
+
+    /// Which notices the backend wants.
+    pub(crate) fn notices(&self) -> Option<&NoticeOptions> {
+        self.options.notices.as_ref().map(|(_, options)| options)
+    }
+
+    /// Sends a batch of notices. Whether the backend has it: any 2xx says so.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped; nothing is counted then, and the backend may have it.
+    pub(crate) async fn tell(&self, body: Bytes) -> bool {
+        let Some((path, NoticeOptions { timeout, .. })) = self.options.notices.clone() else {
+            return false;
+        };
+        // The backend knows each notice by its id.
+        let (request, repeatable) =
+            (RequestId::Message { conn: ConnId::from_raw(0), seq: 0 }, true);
+        let headers = HeaderMap::new();
+        let call = Call { path, headers, body, request, trace: None, timeout, repeatable };
+        let Called { took, answer } = self.backend.call(call).await;
+        let outcome = match answer {
+            Ok(response) if (200..300).contains(&response.status) => Outcome::Result,
+            Ok(_) => Outcome::Failed,
+            Err(error) => Outcome::of(error),
+        };
+        self.metrics.told(outcome, took);
+        outcome == Outcome::Result
     }
 
     /// A connection has as many calls waiting as it may, so this one is not made.

@@ -110,6 +110,7 @@ fn world_with(
         forward_headers: Vec::new(),
         forward_emulated_headers: Vec::new(),
         binary_encoding: false,
+        notices: None,
     };
     let registry = Registry::new();
     let metrics = HookMetrics::register(&registry).expect("registered once");

@@ -6,6 +6,7 @@ mod emulation;
 mod fanout;
 mod hooks;
 mod positions;
+mod notices;
 mod recovery;
 mod refusals;
 mod routes;
