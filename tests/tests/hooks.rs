@@ -1,8 +1,10 @@
 //! Hooks: a backend over HTTP has its say about the clients of channels, which are the unchanged SDKs;
 //! and when it is slow or gone, nobody notices who did not ask it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weir_tests::collector::{Collector, Manner};
@@ -281,4 +283,119 @@ async fn the_trace_of_a_clients_rpc_goes_on_in_its_backend() {
     })
     .await;
     assert_eq!((message.trace_id, message.name.as_str()), (call.trace_id, "process channels"));
+}
+
+/// A weir whose backend is only told what has ended.
+fn telling(backend: &str) -> Start {
+    Gateway::start()
+        .tables(
+            "[[listeners]]\nname = \"tcp\"\naddress = \"127.0.0.1:0\"\nwire = \"lines\"\n\
+             route = \"channels\"\n[[routes]]\nname = \"channels\"\nkind = \"channels\"\n\
+             [channels]\nallow_anonymous_connect_without_token = true\n\
+             [channels.hooks]\nupstream = \"app\"\nnotices = \"/hooks/notices\"\n",
+        )
+        .tables(&format!("[[upstreams]]\nname = \"app\"\ntargets = [\"http://{backend}\"]\n"))
+}
+
+fn thanks(_: &Received) -> Answer {
+    Answer { status: 204, ..Answer::of("") }
+}
+
+/// The notices that a backend was told, a call at a time.
+fn told(backend: &Upstream) -> Vec<Vec<Value>> {
+    let notices = |request: Received| {
+        let body: Value = serde_json::from_str(&request.body).expect("JSON");
+        body["notices"].as_array().expect("notices").clone()
+    };
+    backend.received().into_iter().map(notices).collect()
+}
+
+fn delivered(metrics: &weir_tests::Metrics) -> u64 {
+    metrics.count("weir_channels_notices_total", &[("outcome", "delivered")])
+}
+
+#[tokio::test]
+async fn ten_thousand_clients_that_go_at_once_are_told_in_batches_without_a_loss() {
+    const CLIENTS: usize = 10_000;
+    let backend = Upstream::serving("127.0.0.1:0", thanks).await;
+    let gateway = telling(&backend.address().to_string())
+        .limits(&format!("connections_max = {}", CLIENTS + 100))
+        .await;
+    let mut clients = Vec::with_capacity(CLIENTS);
+    let mut ids = BTreeSet::new();
+    for _ in 0..CLIENTS {
+        let mut client = LinePeer::connect(gateway.address("tcp")).await;
+        weir_tests::Client::say(&mut client, r#"{"id":1,"connect":{}}"#).await;
+        // One after the other, so that no backlog is ever full.
+        let reply = weir_tests::Client::hear(&mut client).await;
+        clients.push(client);
+        let reply: Value = serde_json::from_str(&reply).expect("JSON");
+        ids.insert(reply["connect"]["client"].as_str().expect("an id").to_owned());
+    }
+    drop(clients);
+    gateway.wait_for("all notices", |metrics| delivered(metrics) == CLIENTS as u64).await;
+    let batches = told(&backend);
+    let of = |field: &str| -> BTreeSet<String> {
+        let all = batches.iter().flatten();
+        all.map(|one| one[field].as_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!(of("client"), ids);
+    assert_eq!((of("id").len(), batches.iter().map(Vec::len).sum::<usize>()), (CLIENTS, CLIENTS));
+    assert!(batches.iter().all(|batch| batch.len() <= 1000));
+    assert!(batches.len() < CLIENTS / 20, "{} calls", batches.len());
+}
+
+#[tokio::test]
+async fn a_backend_that_comes_back_is_told_what_has_ended_while_it_was_away() {
+    let backend = Upstream::serving("127.0.0.1:0", thanks).await;
+    let address = backend.address().to_string();
+    drop(backend);
+    let gateway = telling(&address).await;
+    for _ in 0..20 {
+        drop(Talker::connect(&gateway).await);
+    }
+    let failed = [("hook", "notices"), ("outcome", "unavailable")];
+    gateway
+        .wait_for("a few tries", |metrics| {
+            metrics.count("weir_channels_hook_calls_total", &failed) >= 3
+        })
+        .await;
+    let backend = Upstream::serving(&address, thanks).await;
+    gateway.wait_for("all notices", |metrics| delivered(metrics) == 20).await;
+    let all = told(&backend);
+    let ids = all.iter().flatten().map(|notice| notice["id"].to_string());
+    assert_eq!(ids.collect::<BTreeSet<_>>().len(), 20);
+}
+
+#[tokio::test]
+async fn a_stop_tells_a_slow_backend_of_everybody_before_it_ends() {
+    let slow = |_: &Received| thanks_after(Duration::from_millis(200));
+    let backend = Upstream::serving("127.0.0.1:0", slow).await;
+    let mut gateway = telling(&backend.address().to_string()).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(Talker::connect(&gateway).await);
+    }
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit_code().await, 0);
+    let codes: Vec<Value> =
+        told(&backend).into_iter().flatten().map(|notice| notice["code"].clone()).collect();
+    assert_eq!(codes, vec![json!(3001); 50]);
+}
+
+fn thanks_after(delay: Duration) -> Answer {
+    Answer { status: 204, ..Answer::of("").after(delay) }
+}
+
+#[tokio::test]
+async fn a_stop_that_cannot_tell_a_backend_ends_in_time_and_says_so() {
+    let backend = Upstream::serving("127.0.0.1:0", thanks).await;
+    let address = backend.address().to_string();
+    drop(backend);
+    let mut gateway = telling(&address).await;
+    let _client = Talker::connect(&gateway).await;
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit_code().await, 1, "work was lost");
+    let line = gateway.log().into_iter().find(|line| line.contains("notices"));
+    assert!(line.is_some_and(|line| line.contains("shutdown")));
 }

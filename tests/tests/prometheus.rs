@@ -145,6 +145,7 @@ allow_publish_for_anonymous = true
 [channels.hooks]
 upstream = "backend"
 rpc = "/rpc"
+notices = "/notices"
 [[channels.token.keys]]
 name = "main"
 algorithm = "hmac"

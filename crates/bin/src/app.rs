@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc, oneshot};
+use weir_channels::Shared;
 use weir_core::clock;
 use weir_core::lifeline::Lifeline;
 use weir_core::server::{self, Running};
@@ -172,6 +173,8 @@ impl App {
         let telemetry = Arc::new(self.telemetry);
         let current = Arc::new(ArcSwap::from_pointee(self.config));
         let upstreams = Arc::new(Mutex::new(self.upstreams));
+        self.channels.tell_backends(&self.maker);
+        let channels = Arc::clone(self.channels.shared());
         let reloader = Arc::new(Reloader {
             file: self.file,
             current: Arc::clone(&current),
@@ -196,6 +199,9 @@ impl App {
         let work = Work {
             running: Arc::clone(&running),
             upstreams,
+            channels,
+            notices_timeout: flush_timeout / 3,
+            notices_lost: 0,
             traces: traces.map(|traces| (traces, traces_timeout)),
         };
         let start = {
@@ -291,6 +297,10 @@ async fn live(
 struct Work {
     running: Arc<Running>,
     upstreams: Arc<Mutex<Upstreams>>,
+    channels: Arc<Shared>,
+    /// How long a backend may take to be told of what has ended.
+    notices_timeout: Duration,
+    notices_lost: u64,
     /// The way of spans, and how long the last ones are waited for: a collector that is gone costs
     /// its spans, not the flush stage.
     traces: Option<(Traces, Duration)>,
@@ -303,10 +313,12 @@ impl Stoppable for Work {
 
     fn lost(&self) -> Lost {
         let (in_flight, undelivered) = self.running.lost();
-        Lost { in_flight, undelivered }
+        Lost { in_flight, undelivered, notices: self.notices_lost }
     }
 
     async fn flush(&mut self) {
+        // Their upstream is closed behind them.
+        self.notices_lost = self.channels.notices().flush(self.notices_timeout).await;
         let upstreams = std::mem::take(&mut *self.upstreams.lock());
         for upstream in upstreams.values() {
             // The flush stage has the deadline for all of them.

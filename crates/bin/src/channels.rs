@@ -9,6 +9,7 @@ use weir_channels::api::{Api, ApiLimits, ApiMetrics, ServerApi};
 use weir_channels::broker::Memory;
 use weir_channels::hooks::HookMetrics;
 use weir_channels::namespace::Namespaces;
+use weir_channels::notices::NoticeSender;
 use weir_channels::route::{PublishRoute, RouteMetrics};
 use weir_channels::tokens::TokenMetrics;
 use weir_channels::{BrokerMetrics, ChannelMetrics, Channels, ClientOptions, Hubs, Policy, Shared};
@@ -100,6 +101,17 @@ impl ChannelMaker {
     /// What each worker has of them.
     pub fn locals(&self) -> Arc<dyn Locals> {
         Arc::new(Hubs(Arc::clone(&self.shared)))
+    }
+
+    /// Sends what backends are told, on the service runtime, until it is flushed.
+    pub fn tell_backends(&self, maker: &UpstreamMaker) {
+        let sender = NoticeSender::new(Arc::clone(&self.shared));
+        drop(maker.tasks.spawn_on(sender.run(), &maker.service));
+    }
+
+    /// What backends are still to be told.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Adds the routes that speak the client protocol, those for backends, those that publish, and the

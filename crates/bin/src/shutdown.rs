@@ -31,13 +31,15 @@ pub enum Stop {
     Request,
 }
 
-/// Connections whose work was cut off by force.
+/// Work that was cut off: connections by force, and what was left behind them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// With a message whose answer had not come.
     pub in_flight: u64,
     /// With answers that their peer had not taken.
     pub undelivered: u64,
+    /// What backends should have been told, and were not when it was flushed.
+    pub notices: u64,
 }
 
 /// What is being stopped.
@@ -45,7 +47,7 @@ pub trait Stoppable {
     /// How many connections are open or being opened. Zero ends the drain.
     fn remaining(&self) -> u64;
 
-    /// What the force cut off.
+    /// What was cut off so far.
     fn lost(&self) -> Lost;
 
     /// Closes and writes what stands behind connections. Dropped when the flush stage is over.
@@ -151,9 +153,10 @@ impl Shutdown {
             }
         }
         self.lifeline.force.cancel();
-        let kept = work.remaining() == 0 && work.lost() == Lost::default();
+        let closed = work.remaining() == 0;
         self.enter(Stage::Flushing, work);
         let left = self.flush(work).await;
+        let kept = closed && work.lost() == Lost::default();
         self.enter(Stage::Stopped, work);
         match left {
             Left::Abandoned => Outcome::Abandoned,
@@ -252,7 +255,7 @@ impl Shutdown {
 
     /// The one line about what the force closed.
     fn tell_forced(&self, connections: u64, left: Left, work: &impl Stoppable) {
-        let Lost { in_flight, undelivered } = work.lost();
+        let Lost { in_flight, undelivered, notices: _ } = work.lost();
         let still_open = work.remaining();
         if left == Left::Done && in_flight + undelivered == 0 {
             tracing::info!(connections, "closed by force; their peers were owed nothing");

@@ -6,12 +6,13 @@ use http::HeaderName;
 use http::uri::PathAndQuery;
 use serde_json::Value as Json;
 use weir_channels::hooks::{CALLS_MAX, Hook, HookOptions};
+use weir_channels::notices::NoticeOptions;
 
 use super::channels::ChannelOptionsKeys;
 use super::faults::Faults;
-use super::raw::{Raw, Refused, Setting};
+use super::raw::{Raw, Refused, Setting, choices};
 use super::section::section;
-use super::units::Grace;
+use super::units::{Grace, Size};
 use super::values::Name;
 
 section! {
@@ -32,6 +33,9 @@ section! {
         pub sub_refresh: Option<PathAndQuery> = "off";
         /// What an rpc is answered with.
         pub rpc: Option<PathAndQuery> = "off";
+        /// Where the backend is told of clients that have gone and of subscriptions that have ended, a
+        /// batch at a time. The keys notice_... are about this.
+        pub notices: Option<PathAndQuery> = "off";
         /// How long one call may take, waiting for a connection included. After it: error 100.
         pub timeout: Duration = "1s";
         /// Most calls of one connection that wait at a time. At it: error 111.
@@ -43,8 +47,34 @@ section! {
         pub forward_emulated_headers: Vec<HookHeader> = [];
         /// Payloads go in base64 also where they are JSON.
         pub binary_encoding: bool = false;
+        /// Which are told: "disconnect", "unsubscribe".
+        pub notice_events: Vec<NoticeEvent> = ["disconnect", "unsubscribe"];
+        /// How long one waits for a backend that is away. After it, it is dropped and counted.
+        pub notice_age_max: Duration = "10m";
+        /// Most that wait. The next one is dropped and counted.
+        pub notice_count_max: usize = 100000;
+        /// Most bytes of them.
+        pub notice_bytes_max: Size = "64MiB";
+        /// Most in one call.
+        pub notice_batch_max: usize = 1000;
+        /// How long one call with them may take.
+        pub notice_timeout: Duration = "10s";
     }
 }
+
+/// What the backend is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeEvent {
+    /// A client has gone.
+    Disconnect,
+    /// A subscription has ended while its client stayed.
+    Unsubscribe,
+}
+
+choices!(NoticeEvent {
+    "disconnect" => NoticeEvent::Disconnect,
+    "unsubscribe" => NoticeEvent::Unsubscribe,
+});
 
 /// How long the SDKs wait for an answer by default.
 const SDK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -120,26 +150,44 @@ impl HooksKeys {
             forward_headers: names(&self.forward_headers),
             forward_emulated_headers: names(&self.forward_emulated_headers),
             binary_encoding: self.binary_encoding,
+            notices: self.notices.clone().map(|path| (path, self.notice_options())),
+        }
+    }
+
+    fn notice_options(&self) -> NoticeOptions {
+        NoticeOptions {
+            disconnects: self.notice_events.contains(&NoticeEvent::Disconnect),
+            unsubscribes: self.notice_events.contains(&NoticeEvent::Unsubscribe),
+            count_max: self.notice_count_max,
+            bytes_max: self.notice_bytes_max.0,
+            age_max: self.notice_age_max,
+            batch_max: self.notice_batch_max,
+            timeout: self.notice_timeout,
         }
     }
 
     /// Notes what cannot work; `path` is where the section is.
     pub(super) fn check(&self, path: &str, faults: &Faults) {
         let key = |name: &str| format!("{path}.{name}");
-        let set = || Hook::ALL.into_iter().filter(|hook| self.path(*hook).is_some());
+        let hooks = Hook::ALL.into_iter().filter(|hook| self.path(*hook).is_some());
+        let mut set: Vec<&str> = hooks.map(Hook::as_str).collect();
+        set.extend(self.notices.as_ref().map(|_| "notices"));
         if self.upstream.is_none() {
-            for hook in set() {
-                let paths = [key(hook.as_str()), key("upstream")];
+            for name in set {
+                let paths = [key(name), key("upstream")];
                 faults
                     .contradiction(&[&paths[0], &paths[1]], "nobody is asked without an upstream");
             }
-        } else if set().next().is_none() {
+        } else if set.is_empty() {
             let text = "is asked nothing: no hook has a path";
             faults.contradiction(&[&key("upstream"), &key(Hook::Connect.as_str())], text);
         }
         if !(1..=CALLS_MAX).contains(&self.calls_max) {
             let text = format!("{} is not from 1 to {CALLS_MAX}", self.calls_max);
             faults.add(&key("calls_max"), text);
+        }
+        if self.notice_batch_max == 0 {
+            faults.add(&key("notice_batch_max"), "no batch has none");
         }
     }
 

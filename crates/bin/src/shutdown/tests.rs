@@ -26,7 +26,7 @@ impl Stoppable for Work {
     }
 
     fn lost(&self) -> Lost {
-        Lost { in_flight: 0, undelivered: self.lost.load(Ordering::Relaxed) }
+        Lost { in_flight: 0, undelivered: self.lost.load(Ordering::Relaxed), notices: 0 }
     }
 
     async fn flush(&mut self) {
