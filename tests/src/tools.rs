@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::wait::within;
 
 /// Longest that a foreign program may take: a browser's first start on a busy machine.
-const PROGRAM: Duration = Duration::from_secs(60);
+const PROGRAM: Duration = Duration::from_secs(180);
 
 /// The root of the repository.
 ///
