@@ -30,6 +30,16 @@ pub struct Peer {
     ended: Option<Ending>,
 }
 
+/// An address that was free a moment ago, so that a weir that starts again is found where it was.
+///
+/// # Panics
+///
+/// When loopback has no free port.
+pub fn free_address() -> SocketAddr {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("an address")
+}
+
 impl Peer {
     /// Connects from any address.
     ///

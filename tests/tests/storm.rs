@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use weir_tests::http::HttpPeer;
+use weir_tests::tcp::free_address;
 use weir_tests::tokens::SECRET;
 use weir_tests::wait::within;
 use weir_tests::websocket::opcode;
@@ -184,15 +185,9 @@ impl Crowd {
     }
 }
 
-/// A port that was free a moment ago, so that a weir that starts again is found where it was.
-fn free() -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address")
-}
-
 #[tokio::test]
 async fn ten_thousand_clients_with_tokens_are_all_back_after_their_server_was_killed() {
-    let web = free();
+    let web = free_address();
     let mut first = gateway(web, "").await;
     let mut crowd = Crowd::come(web, MANY).await;
     first.signal(Signal::KILL);
@@ -216,7 +211,7 @@ async fn ten_thousand_clients_with_tokens_are_all_back_after_their_server_was_ki
 
 #[tokio::test]
 async fn five_thousand_clients_leave_over_the_window_and_are_told_the_truth_afterwards() {
-    let web = free();
+    let web = free_address();
     let mut first = gateway(web, "").await;
     let mut crowd = Crowd::come(web, SENT_AWAY).await;
     first.signal(Signal::TERM);

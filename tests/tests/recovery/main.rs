@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use weir_tests::tcp::free_address;
 use weir_tests::wait::within;
 use weir_tests::{Gateway, http};
 
@@ -69,15 +70,9 @@ async fn gateway(lines: SocketAddr, web: SocketAddr) -> Gateway {
         .await
 }
 
-/// Ports that were free a moment ago, so that a weir that starts again is found where it was.
-fn free() -> SocketAddr {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address")
-}
-
 #[tokio::test]
 async fn subscribers_that_are_cut_lose_and_double_nothing_unless_they_are_told_so() {
-    let (lines, web) = (free(), free());
+    let (lines, web) = (free_address(), free_address());
     let mut running = gateway(lines, web).await;
     let ledger = Arc::new(Ledger::default());
     let (end, ended) = watch::channel(false);

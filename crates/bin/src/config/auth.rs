@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use super::faults::Faults;
+use super::headers;
 use super::raw::{Auto, Raw, Refused, Setting, choices};
 use super::section::{Section, Table, section};
 use super::units::{Grace, Size};
@@ -288,29 +289,8 @@ impl SecretSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardHeader(pub HeaderName);
 
-/// Headers that carry credentials or belong to one connection, and those that weir itself sends.
-const NOT_FORWARDED: [&str; 16] = [
-    "authorization",
-    "connection",
-    "content-length",
-    "content-type",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "x-api-key",
-];
-
-/// Beginnings of such names.
-const NOT_FORWARDED_PREFIXES: [&str; 4] =
-    ["x-weir-", "x-forwarded-", "x-request-id", "sec-websocket-"];
+/// Headers that carry credentials, which are for weir and not for an upstream.
+const CREDENTIALS: [&str; 2] = ["authorization", "x-api-key"];
 
 impl Setting for ForwardHeader {
     fn wanted() -> String {
@@ -321,8 +301,7 @@ impl Setting for ForwardHeader {
     fn read(raw: &Raw) -> Result<Self, Refused> {
         let text = raw.text().ok_or(Refused::Shape)?.to_ascii_lowercase();
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| Refused::Shape)?;
-        let ours = NOT_FORWARDED_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-        if ours || NOT_FORWARDED.contains(&&*text) {
+        if headers::is_own(&text) || CREDENTIALS.contains(&&*text) {
             return Err(Refused::Because(format!(
                 "\"{text}\" is never forwarded: it is a credential, or weir's or the connection's own"
             )));

@@ -10,6 +10,7 @@ use weir_channels::notices::NoticeOptions;
 
 use super::channels::ChannelOptionsKeys;
 use super::faults::Faults;
+use super::headers;
 use super::raw::{Raw, Refused, Setting, choices};
 use super::section::section;
 use super::units::{Grace, Size};
@@ -83,28 +84,6 @@ const SDK_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookHeader(pub HeaderName);
 
-/// Headers that belong to one connection, or that weir itself sends.
-const NOT_FORWARDED: [&str; 14] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "expect",
-    "forwarded",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "te",
-    "traceparent",
-    "tracestate",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-/// Beginnings of such names.
-const NOT_FORWARDED_PREFIXES: [&str; 4] =
-    ["x-weir-", "x-forwarded-", "x-request-id", "sec-websocket-"];
-
 impl Setting for HookHeader {
     fn wanted() -> String {
         "the name of a client's header for the backend, such as \"cookie\"".to_owned()
@@ -113,8 +92,7 @@ impl Setting for HookHeader {
     fn read(raw: &Raw) -> Result<Self, Refused> {
         let text = raw.text().ok_or(Refused::Shape)?.to_ascii_lowercase();
         let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| Refused::Shape)?;
-        let ours = NOT_FORWARDED_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
-        if ours || NOT_FORWARDED.contains(&&*text) {
+        if headers::is_own(&text) {
             return Err(Refused::Because(format!(
                 "\"{text}\" is never passed on: it is weir's or the connection's own"
             )));

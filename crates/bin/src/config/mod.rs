@@ -9,6 +9,7 @@ pub mod client_tokens;
 mod document;
 pub mod environment;
 mod faults;
+mod headers;
 pub mod hooks;
 pub mod listener;
 pub mod print;

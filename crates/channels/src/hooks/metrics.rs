@@ -71,23 +71,7 @@ impl Outcome {
 }
 
 /// From 0.5 ms to 30 s, as the times of upstreams.
-const SCALE: Scale = Scale::Steps(&[
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
-]);
+const SCALE: Scale = Scale::CALLS;
 
 /// The metrics of hooks. Clones count in the same place.
 #[derive(Clone, Debug)]

@@ -22,6 +22,25 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// 0.5 ms to 30 s in steps: calls to other programs.
+    pub const CALLS: Self = Self::Steps(&[
+        500_000,
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        10_000_000_000,
+        30_000_000_000,
+    ]);
+
     /// How many bounds there are; infinity is not one of them.
     pub fn bounds(self) -> usize {
         match self {
