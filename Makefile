@@ -20,7 +20,7 @@ check: ## Format, lints, licences, crate arrows
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --test dependencies
 
-bench: ## Compare CPU time a message with the peer servers, minutes (BENCH=looking, scale, tls, fanout, --quick)
+bench: ## Compare CPU time a message with the peer servers, minutes (BENCH=looking, scale, tls, fanout, slow, --quick)
 	cargo build --release -p weir -p weir-load
 	cargo build --release --manifest-path crates/load/peers/rust/Cargo.toml --target-dir target/peers
 	target/release/weir-load bench $(BENCH)

@@ -69,6 +69,18 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// The most resident memory that a process has had, in bytes.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn resident_peak_bytes(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = kib.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("no VmHWM in {path}"))? * 1024)
+}
+
 /// Processor time used over a span, by the server and by all that is neither it nor the generator.
 pub(crate) struct Span {
     server: Option<u32>,
@@ -157,6 +169,7 @@ mod tests {
     fn the_test_itself_has_memory_and_processor_time() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).expect("readable") > 100_000);
+        assert!(resident_peak_bytes(pid).expect("readable") > 100_000);
         assert!(ProcessorTime::of(pid).is_ok() && machine_busy().expect("readable") > 0.0);
     }
 }

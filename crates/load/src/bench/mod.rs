@@ -45,6 +45,8 @@ enum What {
     Scale,
     /// Processor time and time of a delivery to very many subscribers, against every peer
     Fanout,
+    /// What subscribers that read 1 KB a second cost those who keep up, under each policy
+    Slow,
     /// What TLS costs: idle connections, messages, handshakes beside nginx's, and a storm of them
     Tls,
 }
@@ -113,6 +115,7 @@ pub(crate) fn main(args: &BenchArgs) -> Result<()> {
         What::Looking => looking::run(settings),
         What::Scale => scale::run(settings),
         What::Fanout => fanout::run(settings),
+        What::Slow => fanout::slow::run(settings),
         What::Tls => tls::run(settings),
     }
 }

@@ -31,7 +31,17 @@ impl Contender {
     /// weir with channels that everybody may publish into.
     pub(super) fn weir(settings: &Settings, name: &str) -> Self {
         let config = settings.peers.with_file_name("channels.toml");
-        let peer = Peer::weir(settings, Wire::Ws).configured_by(&config).with(name, &[]);
+        Self::configured(settings, name, &config, &[])
+    }
+
+    /// weir with another configuration, and settings from the environment.
+    pub(super) fn configured(
+        settings: &Settings,
+        name: &str,
+        config: &Path,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let peer = Peer::weir(settings, Wire::Ws).configured_by(config).with(name, environment);
         Self { peer, protocol: Protocol::Channels, paths: [channels::PATH; 2] }
     }
 

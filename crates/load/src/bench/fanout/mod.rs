@@ -2,9 +2,11 @@
 //! in turn; how the cost grows with subscribers and channels; and what a subscriber at rest costs.
 
 mod contenders;
+mod readers;
 mod report;
 mod rest;
 mod runs;
+pub(super) mod slow;
 
 use anyhow::Result;
 

@@ -103,7 +103,11 @@ fn measure(settings: &Settings, contender: &Contender, cell: Cell) -> Result<Fan
     report_of(child.wait_with_output()?, &log)
 }
 
-fn generator(
+/// The generator's command for this load, its output piped.
+///
+/// # Errors
+/// When this program does not know its own path.
+pub(super) fn generator(
     settings: &Settings,
     contender: &Contender,
     cell: Cell,
