@@ -84,6 +84,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("limits", "connections_per_second_max", "700"),
     ("limits", "tls_handshakes_max", "60"),
     ("limits", "tls_handshakes_per_second_max", "50"),
+    ("limits", "outboxes_bytes_max", "\"256MiB\""),
     ("limits", "message_bytes_max", "\"32KiB\""),
     ("limits", "header_bytes_max", "\"8KiB\""),
     ("limits", "headers_max", "50"),
@@ -229,6 +230,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("channels.hooks", "forward_headers", "[\"cookie\"]"),
     ("channels.hooks", "forward_emulated_headers", "[\"x-tenant\"]"),
     ("channels.hooks", "binary_encoding", "true"),
+    ("channels.without_namespace", "slow_consumer", "\"catch_up\""),
+    ("channels.without_namespace", "slow_consumer_bytes_max", "\"32KiB\""),
     ("channels.token", "audience", "[\"weir\"]"),
     ("channels.token", "issuer", "\"https://id.example\""),
     ("channels.token", "leeway", "\"10s\""),
@@ -262,7 +265,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
 ];
 
 /// Keys by which a table is known, or that change only together with another.
-const IDENTITY: [(&str, &str); 11] = [
+const IDENTITY: [(&str, &str); 12] = [
     ("routes", "name"),
     ("routes", "kind"),
     ("upstreams", "name"),
@@ -270,6 +273,7 @@ const IDENTITY: [(&str, &str); 11] = [
     ("auth.keys", "algorithm"),
     ("auth.api_keys", "name"),
     ("channels.namespaces", "name"),
+    ("channels.without_namespace", "slow_consumer_key"),
     ("channels.token.keys", "name"),
     ("channels.token.keys", "algorithm"),
     ("channels.subscription_token.keys", "name"),

@@ -150,6 +150,7 @@ pub fn options(
         handshakes: config.handshakes,
         limits: config.limits.clone(),
         timeouts: config.timeouts.clone(),
+        outboxes_bytes_max: config.outboxes_bytes_max,
         connections_max: config.admission.connections_max as usize,
         connections_per_address_max: config
             .admission

@@ -232,10 +232,11 @@ impl Collector for Actions {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let outboxes = self.engine.shed_total();
+        let others = outboxes + self.engine.budget_closed_total();
         let closed = self.engine.closed_for(CloseReason::Overload);
         let figures = [
             ("refused", self.engine.refused_for(Refusal::Overload)),
-            ("closed_idle", closed.saturating_sub(outboxes)),
+            ("closed_idle", closed.saturating_sub(others)),
             ("closed_outbox", outboxes),
         ];
         for (action, n) in figures {

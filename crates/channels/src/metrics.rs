@@ -13,19 +13,28 @@ use weir_core::metrics::{Histograms, Scale, SharedHistogram};
 use crate::notices::NoticeMetrics;
 use crate::protocol::codes::{DisconnectCode, ErrorCode};
 
-/// What is done about a subscriber whose outbox is full.
+/// What is done about a subscriber that does not keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowAction {
     /// The connection was ended.
     Disconnected,
+    /// A publication was dropped for a newer one, or found no room.
+    Dropped,
+    /// A publication was dropped for a newer one of its key.
+    Superseded,
+    /// The subscriber reads from the history from here on, until it has caught up.
+    CaughtUp,
 }
 
 impl SlowAction {
-    const ALL: [Self; 1] = [Self::Disconnected];
+    const ALL: [Self; 4] = [Self::Disconnected, Self::Dropped, Self::Superseded, Self::CaughtUp];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Disconnected => "disconnected",
+            Self::Dropped => "dropped",
+            Self::Superseded => "superseded",
+            Self::CaughtUp => "caught_up",
         }
     }
 }
@@ -169,7 +178,9 @@ impl ChannelMetrics {
             )?,
             slow: counter(
                 "weir_channels_slow_consumers_total",
-                "Deliveries that found an outbox full, by namespace and by what was done about it.",
+                "What was done about subscribers that did not keep up, by namespace: connections that \
+                 were ended, publications that were dropped or superseded, subscribers that caught up \
+                 from the history.",
                 &["namespace", "action"],
             )?,
             recoveries: counter(
@@ -302,8 +313,8 @@ impl NamespaceCounts {
         self.publications[origin as usize].inc();
     }
 
-    pub(crate) fn slow(&self, action: SlowAction) {
-        self.slow[action as usize].inc();
+    pub(crate) fn slow(&self, action: SlowAction, times: u32) {
+        self.slow[action as usize].inc_by(u64::from(times));
     }
 
     pub(crate) fn checked(&self, result: PositionCheck) {

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use tokio::sync::mpsc;
+use weir_core::budget::SharedFrames;
 use weir_core::context::ConnId;
 use weir_core::local::{Local, Locals, Wake};
 
@@ -100,6 +101,8 @@ pub struct Shared {
     pub(crate) secret: u64,
     /// What the backend is still to be told.
     pub(crate) notices: Notices,
+    /// The bytes of what is told to many.
+    pub(crate) frames: SharedFrames,
     /// What session keys are made of. Client ids, which others see, are made of something else.
     sessions: RandomState,
     workers: Mutex<Vec<(Orders, Wake)>>,
@@ -116,8 +119,8 @@ impl Shared {
         let policy = ArcSwap::from_pointee(policy);
         let sessions = RandomState::new();
         let notices = Notices::new(node(&sessions), metrics.notices());
-        let workers = Mutex::default();
-        Arc::new(Self { broker, policy, metrics, secret, notices, sessions, workers })
+        let (frames, workers) = (SharedFrames::default(), Mutex::default());
+        Arc::new(Self { broker, policy, metrics, secret, notices, frames, sessions, workers })
     }
 
     /// Lets these rules hold from now on. Open subscriptions keep what they were given.
@@ -182,5 +185,9 @@ impl Locals for Hubs {
         let (orders, lane) = mpsc::channel(ORDERS_WAITING_MAX);
         self.0.workers.lock().push((orders, wake.clone()));
         Box::new(Hub::new(Arc::clone(&self.0), worker, wake, lane))
+    }
+
+    fn frames(&self) -> SharedFrames {
+        self.0.frames.clone()
     }
 }

@@ -14,7 +14,7 @@
 //! 6. The session answers each with [`service::Actions`]: a reply that is due is encoded at once;
 //!    an ask runs on the service runtime and comes back as mail, and `replies` keeps the order.
 //! 7. One write sends what a read has caused. What the socket does not take waits in the bounded
-//!    `outbox`, and at most 64 outboxes are written a turn.
+//!    `outbox`, and at most 64 outboxes are written a turn. All of them together keep within a [`budget`].
 //! 8. Once a second the sweep looks at every deadline ([`limits::Timeouts`]).
 //! 9. Each end has one [`close::CloseReason`]: `metrics` counts it, [`ends`] logs and keeps it.
 //!
@@ -24,6 +24,7 @@
 
 pub mod admission;
 pub mod asks;
+pub mod budget;
 pub mod clock;
 pub mod close;
 mod connection;

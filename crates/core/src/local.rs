@@ -5,11 +5,13 @@
 //! to know is noted, and told after the turn.
 
 use std::any::Any;
+use std::num::NonZeroU32;
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::budget::SharedFrames;
 use crate::close::CloseReason;
 use crate::worker::table::Key;
 
@@ -48,6 +50,11 @@ pub trait Local: Any + Send {
 pub trait Locals: Send + Sync {
     /// That of the worker with this number. `wake` gets it a turn.
     fn open(&self, worker: usize, wake: Wake) -> Box<dyn Local>;
+
+    /// Where the frames are counted that they deliver to several connections.
+    fn frames(&self) -> SharedFrames {
+        SharedFrames::default()
+    }
 }
 
 /// Gets a [`Local`] a turn, from any thread. Waits for nothing.
@@ -70,14 +77,54 @@ impl Wake {
     }
 }
 
+/// Frames that may give way to each other in an outbox: those of one channel, for example. A number
+/// that a [`Local`] gives once only.
+pub type Lane = NonZeroU32;
+
+/// How a frame waits in an outbox that has no room for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Until it is written. What finds no room is refused, and `timeouts.write` counts from when a
+    /// frame came.
+    #[default]
+    All,
+    /// The same, for a peer that is let be slow: `timeouts.write` counts from when its socket last
+    /// took something.
+    Patiently,
+    /// The oldest of its lane that wait give way to it; where they are not enough, it is dropped. The
+    /// peer is let be slow.
+    Newest(Lane),
+    /// Those of its lane give way that are followed by one with the same key. Where that leaves less
+    /// than a quarter of the room, it is refused. The peer is let be slow.
+    NewestOfKey(Lane, u64),
+}
+
+/// The terms of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How it waits.
+    pub keep: Keep,
+    /// Most bytes that wait with it, beside `limits.outbox_bytes_max`.
+    pub bytes_max: usize,
+}
+
+impl Terms {
+    /// It waits until it is written, in all the room that there is.
+    pub const STRICT: Self = Self { keep: Keep::All, bytes_max: usize::MAX };
+}
+
 /// What came of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Delivery {
     /// It waits in the connection's outbox.
     Taken,
-    /// The outbox is at its bound, `limits.outbox_bytes_max`: it was not taken. The session is told
-    /// when everything before it has been written ([`crate::service::Session::on_room`]).
+    /// The same, and so many others have given way to it and are gone.
+    Displaced(u32),
+    /// It found no room, nothing could give way, and by its terms it is dropped.
+    Dropped,
+    /// There is no room for it within its terms: it was not taken. The session is told when
+    /// everything before it has been written ([`crate::service::Session::on_room`]).
     Full,
     /// The connection is closing or closed.
     Gone,
@@ -87,7 +134,7 @@ pub enum Delivery {
 pub trait Post {
     /// Queues a frame that is shared with others. It is whole, in the form of the connection's wire
     /// ([`crate::site::SiteWire::frame`]).
-    fn deliver(&mut self, to: Address, frame: &Bytes) -> Delivery;
+    fn deliver(&mut self, to: Address, frame: &Bytes, terms: Terms) -> Delivery;
 
     /// Says that the last `deliveries` were of something that happened at `since`: what it took is
     /// counted as the stage `fanout`, and [`Local::written`] is called when they have had their write.

@@ -215,7 +215,8 @@ pub trait Session: Send {
     /// The worker's [`Local`] has something to tell.
     fn on_note(&mut self, _note: Note, _now: Instant, _actions: &mut Actions) {}
 
-    /// After a delivery found the outbox full: everything before it has been written.
+    /// After a delivery found the outbox full, or [`Actions::await_room`]: everything before it has
+    /// been written.
     fn on_room(&mut self, _now: Instant, _actions: &mut Actions) {}
 
     /// The connection has ended. Nothing can be sent any more: what it wants done is forgotten. Not
@@ -344,6 +345,8 @@ pub enum Action {
     Hold(bool),
     /// Tell the session at this time, up to 1 s late; `None` takes an earlier word back.
     WakeAt(Option<Instant>),
+    /// Tell the session when everything has been written.
+    AwaitRoom,
 }
 
 /// What a session wants done, in order. One value a worker, reused.
@@ -371,6 +374,8 @@ pub struct Actions {
     pub(crate) out_traces: Vec<Arc<Trace>>,
     /// The connection whose session is told.
     address: Option<Address>,
+    /// What was said to its peer before still waits.
+    backlog: bool,
     /// What the sessions of this worker share; out of its place during its turn.
     local: Option<Box<dyn Local>>,
 }
@@ -464,6 +469,12 @@ impl Actions {
         self.address
     }
 
+    /// Whether something that was said earlier still waits for the socket. Known where a session is told
+    /// of the time, of a note, or that it has room; false elsewhere.
+    pub fn has_backlog(&self) -> bool {
+        self.backlog
+    }
+
     /// What the sessions of this worker share; `None` when it is of another type, when the engine has
     /// none, and on an HTTP carrier.
     pub fn local<L: Local>(&mut self) -> Option<&mut L> {
@@ -473,6 +484,10 @@ impl Actions {
 
     pub(crate) fn set_address(&mut self, address: Address) {
         self.address = Some(address);
+    }
+
+    pub(crate) fn set_backlog(&mut self, backlog: bool) {
+        self.backlog = backlog;
     }
 
     pub(crate) fn set_local(&mut self, local: Box<dyn Local>) {
@@ -488,6 +503,12 @@ impl Actions {
     /// its own. Nothing on an HTTP carrier.
     pub fn wake_at(&mut self, at: Option<Instant>) {
         self.list.push(Action::WakeAt(at));
+    }
+
+    /// Has the session told ([`Session::on_room`]) when everything has been written that was said so
+    /// far, at the earliest in a turn after this one. Nothing on an HTTP carrier.
+    pub fn await_room(&mut self) {
+        self.list.push(Action::AwaitRoom);
     }
 
     /// Closes after the replies that are owed.

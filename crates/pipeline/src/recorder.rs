@@ -107,7 +107,9 @@ impl Recorder {
                 }
                 Action::Push(payload, kind) => Recorded::Push(kind, payload),
                 Action::Close(reason) => Recorded::Close(reason),
-                Action::CloseAt(_) | Action::Hold(_) | Action::WakeAt(_) => continue,
+                Action::CloseAt(_) | Action::Hold(_) | Action::WakeAt(_) | Action::AwaitRoom => {
+                    continue;
+                }
             });
         }
         self.actions.restore(bytes, list);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use weir_channels::broker::{Limits, StreamOptions};
 use weir_channels::namespace::{
-    ChannelOptions, ChannelRules, DataFormat, NAMESPACES_MAX, OptionsError, Pattern, Permission,
+    ChannelOptions, ChannelRules, DataFormat, KeyOf, NAMESPACES_MAX, OptionsError, Pattern,
+    Permission, SlowConsumers, SlowPolicy,
 };
 
 use super::client_tokens::TokenPlan;
@@ -107,6 +108,16 @@ section! {
         pub publish_proxy_enabled: bool = false;
         /// The backend is asked when a subscription's time is over (channels.hooks.sub_refresh).
         pub sub_refresh_proxy_enabled: bool = false;
+        /// What becomes of a subscriber that does not keep up. "disconnect": its connection ends with
+        /// 3008. "drop_oldest": the oldest publications that wait for it are dropped.
+        /// "latest_by_key": those are dropped that a newer one with the same slow_consumer_key has
+        /// followed. "catch_up": it is told from the history what it has no room for, and with 2500
+        /// when that is too short.
+        pub slow_consumer: SlowConsumer = "disconnect";
+        /// Where the key of a publication stands: "tag:NAME", or "json:NAME" for a field of the data.
+        pub slow_consumer_key: Option<KeyOf> = "off";
+        /// Bytes in an outbox from which on that is done. "disconnect" has limits.outbox_bytes_max.
+        pub slow_consumer_bytes_max: Size = "64KiB";
     }
 }
 
@@ -125,6 +136,40 @@ choices!(DataFormat {
     "json_object" => DataFormat::JsonObject,
     "binary" => DataFormat::Binary,
 });
+
+/// `slow_consumer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// [`SlowPolicy::Disconnect`].
+    Disconnect,
+    /// [`SlowPolicy::DropOldest`].
+    DropOldest,
+    /// [`SlowPolicy::LatestByKey`].
+    LatestByKey,
+    /// [`SlowPolicy::CatchUp`].
+    CatchUp,
+}
+
+choices!(SlowConsumer {
+    "disconnect" => SlowConsumer::Disconnect,
+    "drop_oldest" => SlowConsumer::DropOldest,
+    "latest_by_key" => SlowConsumer::LatestByKey,
+    "catch_up" => SlowConsumer::CatchUp,
+});
+
+impl Setting for KeyOf {
+    fn wanted() -> String {
+        "\"tag:NAME\", \"json:NAME\"".to_owned()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refused> {
+        raw.text().and_then(Self::parse).ok_or(Refused::Shape)
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
 
 impl Setting for Pattern {
     fn wanted() -> String {
@@ -352,11 +397,30 @@ impl ChannelOptionsKeys {
             subscribe_hook: self.subscribe_proxy_enabled,
             publish_hook: self.publish_proxy_enabled,
             sub_refresh_hook: self.sub_refresh_proxy_enabled,
+            slow: self.slow(table),
         };
         if let Err(error) = options.check() {
             note(table, contradicting(error), &error.to_string());
         }
         options
+    }
+
+    fn slow(&self, table: &Table<'_>) -> SlowConsumers {
+        let is_keyed = self.slow_consumer == SlowConsumer::LatestByKey;
+        let keys = ["slow_consumer", "slow_consumer_key"];
+        if is_keyed && self.slow_consumer_key.is_none() {
+            note(table, keys, "\"latest_by_key\" needs slow_consumer_key");
+        } else if !is_keyed && self.slow_consumer_key.is_some() {
+            let text = "does nothing without slow_consumer = \"latest_by_key\"";
+            note(table, [keys[1], keys[0]], text);
+        }
+        let policy = match (self.slow_consumer, &self.slow_consumer_key) {
+            (SlowConsumer::LatestByKey, Some(key)) => SlowPolicy::LatestByKey(key.clone()),
+            (SlowConsumer::Disconnect | SlowConsumer::LatestByKey, _) => SlowPolicy::Disconnect,
+            (SlowConsumer::DropOldest, _) => SlowPolicy::DropOldest,
+            (SlowConsumer::CatchUp, _) => SlowPolicy::CatchUp,
+        };
+        SlowConsumers { policy, bytes_max: self.slow_consumer_bytes_max.0 }
     }
 
     fn history(&self, table: &Table<'_>) -> Option<StreamOptions> {
@@ -381,6 +445,8 @@ fn contradicting(error: OptionsError) -> [&'static str; 2] {
     match error {
         OptionsError::RecoveryWithoutHistory => ["force_recovery", "history_size"],
         OptionsError::MetaShorterThanHistory => ["history_meta_ttl", "history_ttl"],
+        OptionsError::CatchUpWithoutHistory => ["slow_consumer", "history_size"],
+        OptionsError::PositionsGiveWay(key) => ["slow_consumer", key],
     }
 }
 

@@ -34,6 +34,12 @@ pub(super) fn limits(keys: &LimitsKeys, faults: &Faults) {
             format!("{message} is over limits.outbox_bytes_max = {outbox}: no echo would fit"),
         );
     }
+    if let Some(all) = keys.outboxes_bytes_max.filter(|all| *all < outbox) {
+        faults.contradiction(
+            &["limits.outboxes_bytes_max", "limits.outbox_bytes_max"],
+            format!("{all} for all is under limits.outbox_bytes_max = {outbox} for one"),
+        );
+    }
     if keys.header_bytes_max.0 < HEADER_BYTES_MIN {
         let (given, least) = (keys.header_bytes_max, Size(HEADER_BYTES_MIN));
         faults.contradiction(&["limits.header_bytes_max"], format!("{given} is under {least}"));

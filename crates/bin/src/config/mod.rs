@@ -117,6 +117,8 @@ pub struct Config {
     pub admission: Admission,
     /// Caps on TLS handshakes.
     pub handshakes: HandshakeLimits,
+    /// Bytes that all outboxes hold together.
+    pub outboxes_bytes_max: Option<usize>,
     /// Waits for a peer.
     pub timeouts: Timeouts,
     /// What is done when memory or time run out.

@@ -170,6 +170,7 @@ impl Reading {
             limits: self.limits.limits(),
             admission,
             handshakes: self.limits.handshakes(),
+            outboxes_bytes_max: self.limits.outboxes_bytes_max.map(|max| max.0),
             timeouts: self.timeouts.timeouts(),
             overload: self.overload,
             memory_max,

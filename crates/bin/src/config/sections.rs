@@ -49,6 +49,10 @@ section! {
         pub headers_max: usize = 100;
         /// Most bytes that wait for one slow reader. Over it the connection is closed.
         pub outbox_bytes_max: Size = "1MiB";
+        /// Most bytes that all outboxes hold together; what several share counts once. Over it
+        /// publications are dropped where their channel's slow_consumer says so, and else
+        /// connections closed, from the fullest outbox on.
+        pub outboxes_bytes_max: Option<Size> = "512MiB";
         /// Most messages of one connection that wait for an answer. At it, weir stops reading from
         /// that connection.
         pub in_flight_max: usize = 64;

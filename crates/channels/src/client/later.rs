@@ -60,6 +60,11 @@ impl Waits {
         at.map(|at| self.expected.swap_remove(at)).is_some()
     }
 
+    /// Whether there may be no further one.
+    fn is_full(&self) -> bool {
+        self.waits.len() >= WAITS_MAX
+    }
+
     /// The channels that are still waited for.
     pub(super) fn expected(self) -> Vec<Arc<str>> {
         self.expected
@@ -118,7 +123,7 @@ impl Client {
         turn: &mut Turn<'_>,
     ) -> bool {
         let waits = self.waits.get_or_insert_default();
-        if waits.waits.len() >= WAITS_MAX {
+        if waits.is_full() {
             return false;
         }
         waits.last += 1;
@@ -140,6 +145,11 @@ impl Client {
         waits.waits.push((ticket, Box::new(then)));
         turn.actions.ask(ticket, Box::pin(ask));
         true
+    }
+
+    /// Whether something more may be waited for.
+    pub(super) fn may_wait(&self) -> bool {
+        self.waits.as_ref().is_none_or(|waits| !waits.is_full())
     }
 
     /// Goes on with a broker's answer, now or later.

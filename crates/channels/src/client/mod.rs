@@ -2,6 +2,7 @@
 //! protocol wants (section 1.5). Sans-I/O: what takes time is asked for, the rest happens in place.
 
 mod backend;
+mod behind;
 mod connect;
 mod gone;
 mod hooks;
@@ -26,6 +27,7 @@ use weir_core::service::{
 use weir_core::site::SiteWire;
 use weir_core::trace::Trace;
 
+use self::behind::Behinds;
 use self::later::Waits;
 use self::out::Out;
 pub(crate) use self::time::{PRESENCE_INTERVAL, PRESENCE_TTL};
@@ -88,6 +90,8 @@ pub(crate) struct Client {
     /// Why it was told to go, for the last word.
     farewell: Option<Box<(u16, Cow<'static, str>)>>,
     waits: Option<Box<Waits>>,
+    /// Subscriptions that do not keep up, mostly none.
+    behinds: Option<Box<Behinds>>,
     /// Commands that came behind a `connect` that is not answered yet.
     behind: Vec<Box<[u8]>>,
 }
@@ -155,6 +159,7 @@ impl Client {
             frame_pings: opened.frame_pings,
             farewell: None,
             waits: None,
+            behinds: None,
             behind: Vec::new(),
         }
     }
@@ -373,6 +378,10 @@ impl Session for Client {
         if let Ok(told) = note.downcast::<Told>() {
             self.turn(None, now, actions, |client, turn| client.told(*told, turn));
         }
+    }
+
+    fn on_room(&mut self, now: Instant, actions: &mut Actions) {
+        self.turn(None, now, actions, |client, turn| client.catch_up(turn));
     }
 
     fn on_close(&mut self, reason: CloseReason, now: Instant, actions: &mut Actions) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::connect::time_left;
 use super::wanted::Wanted;
 use super::{Client, State, Turn};
-use crate::hub::Told;
 use crate::hub::orders::{ForClient, NewSubscription};
+use crate::hub::{Place, Told};
 use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
 use crate::protocol::push::{Event, Refresh, Subscribe};
 use crate::tokens::Grant;
@@ -17,16 +17,21 @@ impl Client {
             return;
         }
         match told {
-            Told::Insufficient(place) => {
-                let Some(at) = self.at_place(place) else { return };
-                if self.subs[at].by_server {
-                    return self.end(DisconnectCode::InsufficientState, turn);
-                }
-                self.end_subscription(at, UnsubscribeCode::InsufficientState, turn);
-            }
+            Told::Insufficient(place) => self.insufficient(place, turn),
+            Told::Behind(place, position) => self.fall_behind(place, position, turn),
             Told::NotJson => self.end(DisconnectCode::InappropriateProtocol, turn),
             Told::Order(order) => self.obey(order, turn),
         }
+    }
+
+    /// What comes next for a subscription is not there: the client is told, so that it comes back and
+    /// learns what there is.
+    pub(super) fn insufficient(&mut self, place: Place, turn: &mut Turn<'_>) {
+        let Some(at) = self.at_place(place) else { return };
+        if self.subs[at].by_server {
+            return self.end(DisconnectCode::InsufficientState, turn);
+        }
+        self.end_subscription(at, UnsubscribeCode::InsufficientState, turn);
     }
 
     fn obey(&mut self, order: ForClient, turn: &mut Turn<'_>) {

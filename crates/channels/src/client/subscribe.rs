@@ -155,7 +155,8 @@ impl Client {
         let counts = policy.counts(resolved.namespace());
         let asks = resolved.namespace().options().sub_refresh_hook;
         let renewal = Renewal::by_backend(asks && self.has_hook(Hook::SubRefresh));
-        Ok(Prepared { channel: channel.into(), wanted, modes, renewal, counts })
+        let slow = resolved.namespace().options().slow.clone();
+        Ok(Prepared { channel: channel.into(), wanted, modes, renewal, counts, slow })
     }
 
     /// Has the worker told of the channel from here on.
@@ -212,6 +213,7 @@ impl Client {
             dialect: Dialect::Protocol(self.form),
             modes: prepared.modes,
             counts: Arc::clone(&prepared.counts),
+            slow: prepared.slow.clone(),
             offset: begins.position.map_or(0, |position| position.offset),
         };
         let place = turn.hub().add(&prepared.channel, &begins, subscription);
@@ -343,6 +345,7 @@ impl Client {
         let sub = self.subs.swap_remove(at);
         sub.counts.subscriptions.dec();
         let channel = turn.hub().name(sub.place).cloned()?;
+        self.forget_behind(sub.place);
         turn.forget(sub.place);
         let broker = Arc::clone(&self.shared.broker);
         if sub.modes.presence {

@@ -12,6 +12,8 @@ use crate::protocol::codes::{DisconnectCode, UnsubscribeCode};
 
 /// How long a client counts as present without being said to be so again.
 pub(crate) const PRESENCE_TTL: Duration = Duration::from_secs(60);
+/// How soon it is looked again whether a client that does not keep up can be pinged.
+const BACKLOG_LOOK: Duration = Duration::from_secs(1);
 /// How often it is said again.
 pub(crate) const PRESENCE_INTERVAL: Duration = Duration::from_secs(25);
 
@@ -90,7 +92,12 @@ impl Client {
         if self.state == State::Over {
             return;
         }
-        if self.ping.at.is_some_and(|at| at <= turn.now) {
+        if self.ping.at.is_some_and(|at| at <= turn.now) && turn.actions.has_backlog() {
+            // A ping would come late behind what waits, and its pong later still. Until that has
+            // left, `timeouts.write` says whether somebody is there.
+            let again = if self.ping.awaited { policy.options.pong_timeout } else { BACKLOG_LOOK };
+            self.ping.at = Some(turn.now + again);
+        } else if self.ping.at.is_some_and(|at| at <= turn.now) {
             if self.ping.awaited {
                 return self.end(DisconnectCode::NoPong, turn);
             }

@@ -7,7 +7,7 @@ use super::connect::time_left;
 use crate::broker::{Position, Recovery, Since, Subscribed};
 use crate::hub::{Place, wire_publication};
 use crate::metrics::Counts;
-use crate::namespace::{Asked, Modes};
+use crate::namespace::{Asked, Modes, SlowConsumers};
 use crate::protocol::Payload;
 use crate::protocol::reply::SubscribeResult;
 use crate::tokens::{Grant, SubscriptionToken};
@@ -101,6 +101,7 @@ pub(super) struct Prepared {
     pub(super) modes: Modes,
     pub(super) renewal: Renewal,
     pub(super) counts: Counts,
+    pub(super) slow: SlowConsumers,
 }
 
 /// A subscription that has begun.

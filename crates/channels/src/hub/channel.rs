@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use weir_core::local::Address;
+use weir_core::local::{Address, Lane};
 
-use crate::broker::{ChannelId, Epoch};
+use crate::broker::{ChannelId, Epoch, Position};
 use crate::hub::events::Dialect;
 use crate::hub::fanout::Running;
-use crate::metrics::NamespaceCounts;
+use crate::metrics::{NamespaceCounts, SlowAction};
+use crate::namespace::{SlowConsumers, SlowPolicy};
 
 /// One subscriber, as the fan-out needs it.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,43 @@ pub(super) struct Subscriber {
     pub(super) offset: u64,
     /// It is told nothing more: its session is, and takes it out.
     pub(super) over: bool,
+    /// It is told nothing that has a place in the stream: its session reads that from the history.
+    pub(super) behind: bool,
+    /// What is done when it does not keep up.
+    pub(super) slow: Slow,
+}
+
+/// A policy for slow subscribers, as the fan-out needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slow {
+    Disconnect,
+    DropOldest,
+    LatestByKey,
+    CatchUp,
+}
+
+impl Slow {
+    /// That of a subscriber with or without a position.
+    pub(super) fn of(policy: &SlowPolicy, positioned: bool) -> Self {
+        match policy {
+            SlowPolicy::DropOldest if !positioned => Self::DropOldest,
+            SlowPolicy::LatestByKey(_) if !positioned => Self::LatestByKey,
+            SlowPolicy::CatchUp if positioned => Self::CatchUp,
+            // The options do not allow the rest.
+            SlowPolicy::Disconnect
+            | SlowPolicy::DropOldest
+            | SlowPolicy::LatestByKey(_)
+            | SlowPolicy::CatchUp => Self::Disconnect,
+        }
+    }
+
+    /// How it is counted when others give way to a publication.
+    pub(super) fn loses(self) -> SlowAction {
+        match self {
+            Self::LatestByKey => SlowAction::Superseded,
+            Self::Disconnect | Self::DropOldest | Self::CatchUp => SlowAction::Dropped,
+        }
+    }
 }
 
 /// A channel that somebody on this worker is subscribed to.
@@ -33,6 +71,12 @@ pub(super) struct Channel {
     /// The life of the stream that the subscribers' offsets are of.
     pub(super) epoch: Option<Epoch>,
     pub(super) counts: Arc<NamespaceCounts>,
+    /// How slow subscribers are treated, by the rules of the last one that came.
+    pub(super) slow: SlowConsumers,
+    /// Its publications in outboxes.
+    pub(super) lane: Lane,
+    /// The newest place in the stream that this worker has read.
+    pub(super) read: Option<Position>,
     pub(super) subscribers: Vec<Option<Subscriber>>,
     free: Vec<u32>,
     /// How many subscribers have a position.
@@ -45,11 +89,37 @@ impl Channel {
     pub(super) fn new(
         name: Arc<str>,
         id: ChannelId,
-        epoch: Option<Epoch>,
+        lane: Lane,
         counts: Arc<NamespaceCounts>,
     ) -> Self {
-        let (subscribers, free) = (Vec::new(), Vec::new());
-        Self { name, id, epoch, counts, subscribers, free, positioned: 0, running: None }
+        Self {
+            name,
+            id,
+            epoch: None,
+            counts,
+            slow: SlowConsumers::default(),
+            lane,
+            read: None,
+            subscribers: Vec::new(),
+            free: Vec::new(),
+            positioned: 0,
+            running: None,
+        }
+    }
+
+    /// This worker has read so far.
+    pub(super) fn has_read(&mut self, position: Position) {
+        match &mut self.read {
+            Some(read) if read.epoch == position.epoch => {
+                read.offset = read.offset.max(position.offset);
+            }
+            read => *read = Some(position),
+        }
+    }
+
+    /// The subscriber in this place.
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Subscriber> {
+        self.subscribers.get_mut(slot as usize)?.as_mut()
     }
 
     /// Takes note of the stream's life, when nobody here had a position yet.

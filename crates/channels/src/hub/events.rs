@@ -1,11 +1,15 @@
 //! One event on its way to subscribers: its push in the forms that they want, each encoded when the
 //! first of them is told, and shared by all others.
 
+use std::hash::{BuildHasher, RandomState};
+
 use bytes::Bytes;
+use weir_core::budget::SharedFrames;
 use weir_core::site::SiteWire;
 
 use super::plain::Plain;
 use crate::broker::{ClientInfo, Event, Publication};
+use crate::namespace::KeyOf;
 use crate::protocol::push::{self, Join, Leave, Push};
 use crate::protocol::{EncodeError, Form, Map, Payload, SharedPush, varint};
 
@@ -25,11 +29,29 @@ pub(super) struct Framed {
     push: SharedPush,
     /// As many as listeners differ in.
     plain: Vec<(Plain, Bytes)>,
+    /// Once it was asked for.
+    key: Option<u64>,
+    frames: SharedFrames,
 }
 
 impl Framed {
-    pub(super) fn new(number: u64, event: Event) -> Self {
-        Self { number, event, push: SharedPush::default(), plain: Vec::new() }
+    /// `frames` counts its bytes.
+    pub(super) fn new(number: u64, event: Event, frames: SharedFrames) -> Self {
+        let push = SharedPush::counted(frames.clone());
+        Self { number, event, push, plain: Vec::new(), key: None, frames }
+    }
+
+    /// Its key as a number; one that has none, or is no publication, has one of its own.
+    pub(super) fn key(&mut self, of: &KeyOf, numbers: &RandomState) -> u64 {
+        *self.key.get_or_insert_with(|| match &self.event {
+            Event::Publication(publication) => match of.find(publication) {
+                Some(key) => numbers.hash_one((0, key)),
+                None => numbers.hash_one((1, self.number)),
+            },
+            Event::Join(_) | Event::Leave(_) | Event::Reset(_) => {
+                numbers.hash_one((1, self.number))
+            }
+        })
     }
 
     /// The bytes in this dialect.
@@ -44,7 +66,9 @@ impl Framed {
     fn plain(&mut self, plain: Plain, channel: &str) -> &Bytes {
         let at = self.plain.iter().position(|(made, _)| *made == plain).unwrap_or_else(|| {
             let frame = match &self.event {
-                Event::Publication(publication) => plain.frame(channel, publication),
+                Event::Publication(publication) => {
+                    self.frames.frame(plain.frame(channel, publication).into())
+                }
                 // Never told.
                 Event::Join(_) | Event::Leave(_) | Event::Reset(_) => Bytes::new(),
             };

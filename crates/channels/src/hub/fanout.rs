@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use weir_core::close::CloseReason;
-use weir_core::local::{Delivery, Post};
+use weir_core::local::{Delivery, Keep, Post, Terms};
 
-use super::channel::{Channel, Subscriber};
+use super::channel::{Channel, Slow, Subscriber};
 use super::events::Framed;
-use super::{Hub, Place, Told};
+use super::{Hub, Place, RandomState, Told};
 use crate::broker::{ChannelId, Epoch, Event, Live, Position, Top};
 use crate::metrics::{NamespaceCounts, PositionCheck, SlowAction};
 use crate::traced::Spans;
@@ -124,7 +124,12 @@ impl<'a> Fanout<'a> {
                 return read.more;
             }
             let spans = Spans::begin(live.iter().map(|live| &live.event));
-            let framed = |live: Live| Framed::new(live.number, live.event);
+            let places = live.iter().filter_map(|live| live.event.position());
+            for place in hole.into_iter().chain(places) {
+                channel.has_read(place);
+            }
+            let frames = &shared.frames;
+            let framed = |live: Live| Framed::new(live.number, live.event, frames.clone());
             let events = live.drain(..).map(framed).collect();
             // A comparison that is not over goes on behind what has come: it delays nothing.
             let check = channel.running.take();
@@ -154,7 +159,8 @@ impl<'a> Fanout<'a> {
             running.at += 1;
             let Some(mut subscriber) = channel.subscribers[slot] else { continue };
             let place = Place { channel: at, slot: slot as u32 };
-            let mut teller = Teller { post: &mut *self.post, counts: &counts, place };
+            let keys = &self.hub.keys;
+            let mut teller = Teller { post: &mut *self.post, counts: &counts, place, keys };
             teller.tell(&mut subscriber, &mut running, channel, &mut sent);
             left = left.saturating_sub(running.events.len().max(1));
             channel.subscribers[slot] = Some(subscriber);
@@ -181,7 +187,7 @@ impl<'a> Fanout<'a> {
 
     /// Everybody has been told: the epoch is that of the last event.
     fn finish(channel: &mut Channel, running: &Running) {
-        let positions = running.events.iter().filter_map(|framed| position(&framed.event));
+        let positions = running.events.iter().filter_map(|framed| framed.event.position());
         let last = running.hole.into_iter().chain(positions).last();
         if let Some(last) = last {
             channel.epoch = Some(last.epoch);
@@ -194,6 +200,7 @@ struct Teller<'a> {
     post: &'a mut dyn Post,
     counts: &'a NamespaceCounts,
     place: Place,
+    keys: &'a RandomState,
 }
 
 impl Teller<'_> {
@@ -210,6 +217,7 @@ impl Teller<'_> {
         let mut epoch = channel.epoch;
         if let Some(through) = running.hole
             && subscriber.positioned
+            && !subscriber.behind
         {
             let same = epoch.is_none_or(|epoch| epoch == through.epoch);
             if !same || subscriber.offset < through.offset {
@@ -219,12 +227,17 @@ impl Teller<'_> {
         for framed in &mut running.events {
             if framed.number <= subscriber.number {
                 // The subscription began in the stream that this was of, or in the one after it.
-                epoch = position(&framed.event).map(|position| position.epoch).or(epoch);
+                epoch = framed.event.position().map(|position| position.epoch).or(epoch);
                 continue;
             }
-            if let Some(position) = position(&framed.event)
+            let before = subscriber.offset;
+            if let Some(position) = framed.event.position()
                 && subscriber.positioned
             {
+                if subscriber.behind {
+                    // Its session reads it.
+                    continue;
+                }
                 let other = epoch.is_some_and(|epoch| epoch != position.epoch);
                 if other || position.offset > subscriber.offset + 1 {
                     return self.hole(subscriber);
@@ -243,19 +256,38 @@ impl Teller<'_> {
             if !wanted {
                 continue;
             }
+            let terms = match subscriber.slow {
+                Slow::Disconnect => Terms::STRICT,
+                slow @ (Slow::DropOldest | Slow::LatestByKey | Slow::CatchUp) => {
+                    channel.terms(slow, framed, self.keys)
+                }
+            };
+            let place = framed.event.position();
             let Ok(frame) = framed.frame(subscriber.dialect, &channel.name) else {
                 self.post.tell(subscriber.address, Box::new(Told::NotJson));
                 return subscriber.over = true;
             };
-            match self.post.deliver(subscriber.address, frame) {
+            match self.post.deliver(subscriber.address, frame, terms) {
                 Delivery::Taken => *sent += 1,
-                Delivery::Full => return self.slow(subscriber),
+                Delivery::Displaced(others) => {
+                    *sent += 1;
+                    self.counts.slow(subscriber.slow.loses(), others);
+                }
+                Delivery::Dropped => self.counts.slow(SlowAction::Dropped, 1),
+                Delivery::Full => match place {
+                    Some(place) if terms.keep == Keep::Patiently => {
+                        subscriber.offset = before;
+                        self.fall_behind(subscriber, Position { offset: before, ..place });
+                    }
+                    Some(_) | None => return self.slow(subscriber),
+                },
                 // Its session will say so, and take it out.
                 Delivery::Gone => return subscriber.over = true,
             }
         }
         if let Some(top) = running.top
             && subscriber.positioned
+            && !subscriber.behind
             && subscriber.number <= top.number
         {
             self.compare(subscriber, epoch, top.position);
@@ -280,18 +312,16 @@ impl Teller<'_> {
         self.post.tell(subscriber.address, Box::new(Told::Insufficient(self.place)));
     }
 
+    /// Its session reads on from this place when it has room.
+    fn fall_behind(&mut self, subscriber: &mut Subscriber, position: Position) {
+        self.counts.slow(SlowAction::CaughtUp, 1);
+        subscriber.behind = true;
+        self.post.tell(subscriber.address, Box::new(Told::Behind(self.place, position)));
+    }
+
     fn slow(&mut self, subscriber: &mut Subscriber) {
-        self.counts.slow(SlowAction::Disconnected);
+        self.counts.slow(SlowAction::Disconnected, 1);
         subscriber.over = true;
         self.post.close(subscriber.address, CloseReason::SlowConsumer);
-    }
-}
-
-/// The place of an event in the stream. A new stream begins before its first publication.
-fn position(event: &Event) -> Option<Position> {
-    match event {
-        Event::Publication(publication) => publication.position,
-        Event::Reset(epoch) => Some(Position { epoch: *epoch, offset: 0 }),
-        Event::Join(_) | Event::Leave(_) => None,
     }
 }

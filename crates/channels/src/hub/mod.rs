@@ -6,6 +6,7 @@
 //! never holds the event loop. A subscriber is told of what is next for it, of nothing twice, and of a
 //! hole at once.
 
+mod behind;
 mod channel;
 mod clients;
 mod events;
@@ -16,29 +17,31 @@ mod plain;
 mod positions;
 
 use std::collections::VecDeque;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
 use std::collections::HashMap;
 use tokio::sync::mpsc;
-use weir_core::local::{Address, Local, Post, Wake};
+use weir_core::local::{Address, Lane, Local, Post, Wake};
 
+pub(crate) use behind::Caught;
 pub use clients::Uid;
 pub(crate) use events::{Dialect, wire_info, wire_publication, without_length};
 pub(crate) use plain::Plain;
 pub use plain::Written;
 pub use positions::POSITION_CHECK_INTERVAL;
 
-use self::channel::{Channel, Subscriber};
+use self::channel::{Channel, Slow, Subscriber};
 use self::clients::Clients;
 use self::fanout::Fanout;
 use self::latency::Latency;
 use self::orders::Order;
 use self::positions::Pass;
-use crate::broker::{ChannelId, Epoch, Reader, Subscribed};
+use crate::broker::{ChannelId, Position, Reader, Subscribed};
 use crate::metrics::NamespaceCounts;
-use crate::namespace::Modes;
+use crate::namespace::{Modes, SlowConsumers};
 use crate::shared::Shared;
 
 /// The hub of one worker.
@@ -63,6 +66,10 @@ pub struct Hub {
     pass: Pass,
     clients: Clients,
     orders: mpsc::Receiver<Order>,
+    /// That of the next channel.
+    lane: Lane,
+    /// Makes numbers of the keys of publications.
+    keys: RandomState,
 }
 
 /// Names one subscription of this worker, for as long as it lives.
@@ -90,6 +97,8 @@ pub(crate) struct Subscription {
     pub(crate) modes: Modes,
     /// How the channel's deliveries are counted.
     pub(crate) counts: Arc<NamespaceCounts>,
+    /// What becomes of it when it does not keep up.
+    pub(crate) slow: SlowConsumers,
     /// Where it begins: the last offset that the client has, once it has what is in its answer.
     pub(crate) offset: u64,
 }
@@ -99,6 +108,9 @@ pub(crate) struct Subscription {
 pub(crate) enum Told {
     /// There is a hole before what came next: the subscription has ended here.
     Insufficient(Place),
+    /// It does not keep up, and is told nothing more of the stream: it has everything up to this
+    /// place, and reads on from there when it has room ([`Hub::catch_up`]).
+    Behind(Place, Position),
     /// What was published has no form in the connection's encoding.
     NotJson,
     /// An order that concerns this session.
@@ -129,6 +141,8 @@ impl Hub {
             pass: Pass::default(),
             clients: Clients::default(),
             orders,
+            lane: Lane::MIN,
+            keys: RandomState::new(),
         }
     }
 
@@ -176,10 +190,11 @@ impl Hub {
         let epoch = begins.position.map(|position| position.epoch);
         let channel = match self.by_id.get(&begins.channel) {
             Some(channel) => *channel,
-            None => self.open(name, begins.channel, epoch, Arc::clone(&new.counts)),
+            None => self.open(name, begins.channel, Arc::clone(&new.counts)),
         };
         let entry = &mut self.channels[channel as usize];
         entry.learn(epoch);
+        entry.slow = new.slow;
         let slot = entry.add(Subscriber {
             address: new.address,
             dialect: new.dialect,
@@ -188,20 +203,19 @@ impl Hub {
             number: begins.number,
             offset: new.offset,
             over: false,
+            behind: false,
+            slow: Slow::of(&entry.slow.policy, new.modes.positioned),
         });
         Place { channel, slot }
     }
 
-    fn open(
-        &mut self,
-        name: &str,
-        id: ChannelId,
-        epoch: Option<Epoch>,
-        counts: Arc<NamespaceCounts>,
-    ) -> u32 {
+    fn open(&mut self, name: &str, id: ChannelId, counts: Arc<NamespaceCounts>) -> u32 {
         let name: Arc<str> = name.into();
+        // What of an earlier one still waits somewhere after 4 billion channels is let go with it.
+        let next = self.lane.checked_add(1).unwrap_or(Lane::MIN);
+        let lane = std::mem::replace(&mut self.lane, next);
         let channel =
-            self.channels.insert(Channel::new(Arc::clone(&name), id, epoch, counts)) as u32;
+            self.channels.insert(Channel::new(Arc::clone(&name), id, lane, counts)) as u32;
         self.by_name.insert(name, channel);
         self.by_id.insert(id, channel);
         channel

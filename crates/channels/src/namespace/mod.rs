@@ -4,13 +4,15 @@
 //! [`Namespaces`] is everything that a configuration says of channels. It never changes: a reload makes
 //! another one. [`Namespaces::resolve`] takes a name apart ([`name`]) and finds the options of its
 //! namespace ([`options`]); the [`Channel`] that comes of it answers for what may be done there
-//! ([`permission`]) and what a subscription does ([`modes`]).
+//! ([`permission`]), what a subscription does ([`modes`]), and what becomes of one that does not keep up
+//! ([`slow`]).
 
 pub mod modes;
 pub mod name;
 pub mod options;
 pub mod pattern;
 pub mod permission;
+pub mod slow;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub use name::{ChannelName, NameError};
 pub use options::{ChannelOptions, DataFormat, OptionsError, Permission};
 pub use pattern::{Pattern, PatternError};
 pub use permission::{Access, Channel};
+pub use slow::{KeyOf, SLOW_CONSUMER_BYTES_MAX, SlowConsumers, SlowPolicy};
 
 /// Most namespaces. Each is a label of metrics.
 pub const NAMESPACES_MAX: usize = 256;

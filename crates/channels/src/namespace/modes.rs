@@ -2,6 +2,7 @@
 //! it. The result is what the client is told.
 
 use super::permission::Channel;
+use super::slow::SlowPolicy;
 
 /// What a client asks of its subscription (protocol, section 1.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +46,9 @@ pub struct Modes {
 }
 
 impl Channel<'_, '_> {
-    /// What a subscription of a user that may subscribe does. Without a history nothing is recoverable
-    /// or has a position, whoever wants it: there would be no way to keep the promise.
+    /// What a subscription of a user that may subscribe does. Without a history, and where publications
+    /// are dropped for the slow, nothing is recoverable or has a position, whoever wants it: there would
+    /// be no way to keep the promise. Where the slow catch up, everybody has a position.
     pub fn modes(&self, user: &str, asked: Asked, overrides: &Overrides) -> Modes {
         let options = self.namespace().options();
         let reads_history = self.is_given(options.history_access, user, true).is_ok();
@@ -55,8 +57,9 @@ impl Channel<'_, '_> {
             || asked.recoverable && (options.allow_recovery || reads_history);
         let positioned = recoverable
             || overrides.force_positioning.unwrap_or(options.force_positioning)
-            || asked.positioned && (options.allow_positioning || reads_history);
-        let has_history = options.history.is_some();
+            || asked.positioned && (options.allow_positioning || reads_history)
+            || options.slow.policy == SlowPolicy::CatchUp;
+        let has_places = options.history.is_some() && !options.slow.policy.is_lossy();
         Modes {
             presence: overrides.presence.unwrap_or(options.presence),
             announced: overrides.join_leave.unwrap_or(options.join_leave),
@@ -64,8 +67,8 @@ impl Channel<'_, '_> {
                 .force_push_join_leave
                 .unwrap_or(options.force_push_join_leave)
                 || asked.join_leave && options.join_leave && sees_presence,
-            positioned: positioned && has_history,
-            recoverable: recoverable && has_history,
+            positioned: positioned && has_places,
+            recoverable: recoverable && has_places,
         }
     }
 }
@@ -76,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::broker::StreamOptions;
-    use crate::namespace::{ChannelOptions, ChannelRules, Namespaces, Permission};
+    use crate::namespace::{ChannelOptions, ChannelRules, Namespaces, Permission, SlowConsumers};
 
     const EVERYTHING: Asked = Asked { positioned: true, recoverable: true, join_leave: true };
     const NOTHING: Asked = Asked { positioned: false, recoverable: false, join_leave: false };
@@ -166,6 +169,24 @@ mod tests {
         };
         check(forced.clone(), NOTHING, Overrides::default(), everything);
         check(forced, NOTHING, all(false), Modes::default());
+    }
+
+    #[test]
+    fn where_publications_are_dropped_nobody_has_a_position_whoever_wants_it() {
+        let slow = SlowConsumers { policy: SlowPolicy::DropOldest, ..SlowConsumers::default() };
+        let reader = Permission { subscriber: true, ..Permission::default() };
+        let options = ChannelOptions { slow, history_access: reader, ..with_history() };
+        let forced = Overrides { force_recovery: Some(true), ..Overrides::default() };
+        check(options, EVERYTHING, forced, Modes::default());
+    }
+
+    #[test]
+    fn where_the_slow_catch_up_everybody_has_a_position() {
+        let slow = SlowConsumers { policy: SlowPolicy::CatchUp, ..SlowConsumers::default() };
+        let options = ChannelOptions { slow, ..with_history() };
+        let not_forced = Overrides { force_positioning: Some(false), ..Overrides::default() };
+        let positioned = Modes { positioned: true, ..Modes::default() };
+        check(options, NOTHING, not_forced, positioned);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::de::IgnoredAny;
 use crate::broker::StreamOptions;
 
 use super::pattern::Pattern;
+use super::slow::{SlowConsumers, SlowPolicy};
 
 /// The options of the channels of one namespace. The default has no feature and permits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct ChannelOptions {
     pub publish_hook: bool,
     /// The backend renews subscriptions (`sub_refresh_proxy_enabled`).
     pub sub_refresh_hook: bool,
+    /// What becomes of subscribers that do not keep up.
+    pub slow: SlowConsumers,
 }
 
 /// Who may do something.
@@ -104,6 +107,12 @@ pub enum OptionsError {
     /// The stream would be forgotten before its history.
     #[error("history_meta_ttl is shorter than history_ttl")]
     MetaShorterThanHistory,
+    /// There would be nothing to read it from.
+    #[error("slow_consumer = \"catch_up\" needs history_size and history_ttl")]
+    CatchUpWithoutHistory,
+    /// A subscriber would be promised what is not kept.
+    #[error("{0} promises that nothing is missed, and slow_consumer drops publications")]
+    PositionsGiveWay(&'static str),
 }
 
 impl ChannelOptions {
@@ -113,7 +122,21 @@ impl ChannelOptions {
     ///
     /// The first contradiction.
     pub fn check(&self) -> Result<(), OptionsError> {
+        let promises = [
+            ("force_positioning", self.force_positioning),
+            ("allow_positioning", self.allow_positioning),
+            ("force_recovery", self.force_recovery),
+            ("allow_recovery", self.allow_recovery),
+        ];
+        if self.slow.policy.is_lossy()
+            && let Some((promise, _)) = promises.iter().find(|(_, is_given)| *is_given)
+        {
+            return Err(OptionsError::PositionsGiveWay(promise));
+        }
         match self.history {
+            None if self.slow.policy == SlowPolicy::CatchUp => {
+                Err(OptionsError::CatchUpWithoutHistory)
+            }
             None if self.force_recovery => Err(OptionsError::RecoveryWithoutHistory),
             Some(history) if history.meta_ttl < history.ttl => {
                 Err(OptionsError::MetaShorterThanHistory)

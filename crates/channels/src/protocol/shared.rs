@@ -2,6 +2,7 @@
 //! their wire. Who they are, and in which turn they are sent it, is the hub's business.
 
 use bytes::Bytes;
+use weir_core::budget::SharedFrames;
 use weir_core::service::MessageKind;
 use weir_core::site::SiteWire;
 use weir_core::wire::length::Prefix;
@@ -123,9 +124,16 @@ pub struct SharedPush {
     made: [Option<Bytes>; Form::ALL.len()],
     /// By encoding: why there is none.
     refused: [Option<EncodeError>; 2],
+    /// Where its bytes are counted.
+    frames: SharedFrames,
 }
 
 impl SharedPush {
+    /// One whose bytes are counted here for as long as anybody has them.
+    pub fn counted(frames: SharedFrames) -> Self {
+        Self { frames, ..Self::default() }
+    }
+
     /// The bytes in this form. `push` is asked for when its encoding is wanted for the first time, and
     /// never again, not even when it cannot be encoded.
     ///
@@ -164,7 +172,9 @@ impl SharedPush {
                 Encoding::Json => MessageKind::Text,
                 Encoding::Protobuf => MessageKind::Binary,
             };
-            let frame = |reply: &[u8]| SiteWire::Stream(options).frame(kind, reply);
+            let frames = &self.frames;
+            let frame =
+                |reply: &[u8]| frames.frame(SiteWire::Stream(options).frame(kind, reply).into());
             self.made[form as usize] = self.made[of as usize].as_deref().map(frame);
         }
         Ok(())
@@ -174,7 +184,7 @@ impl SharedPush {
         let (mut buffer, start) = framed(Encoding::Json, push)?;
         let end = buffer.len();
         buffer.push(b'\n');
-        let buffer = Bytes::from(buffer);
+        let buffer = self.frames.frame(buffer);
         self.made[Form::Json as usize] = Some(buffer.slice(HEADER_BYTES_MAX..end));
         self.made[Form::JsonFrame as usize] = Some(buffer.slice(start..end));
         self.made[Form::JsonLine as usize] = Some(buffer.slice(HEADER_BYTES_MAX..));
@@ -183,7 +193,7 @@ impl SharedPush {
 
     fn make_protobuf(&mut self, push: Push<'_>) -> Result<(), EncodeError> {
         let (buffer, start) = framed(Encoding::Protobuf, push)?;
-        let buffer = Bytes::from(buffer);
+        let buffer = self.frames.frame(buffer);
         self.made[Form::Protobuf as usize] = Some(buffer.slice(HEADER_BYTES_MAX..));
         self.made[Form::ProtobufFrame as usize] = Some(buffer.slice(start..));
         Ok(())

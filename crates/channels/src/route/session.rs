@@ -132,7 +132,10 @@ impl RouteSession {
 
     fn told(&mut self, told: Told, now: Instant, actions: &mut Actions) {
         match told {
-            Told::Insufficient(place) => self.begin_anew(place, now, actions),
+            // Nobody here reads from a history: see `RouteSession::slow_in`.
+            Told::Insufficient(place) | Told::Behind(place, _) => {
+                self.begin_anew(place, now, actions);
+            }
             // Every payload can be written plainly.
             Told::NotJson => {}
             Told::Order(order) => self.obey(order, now, actions),

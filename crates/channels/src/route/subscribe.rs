@@ -13,7 +13,7 @@ use crate::broker::{Answer, BrokerError, Notice, Subscribe, Subscribed};
 use crate::client::{PRESENCE_INTERVAL, PRESENCE_TTL};
 use crate::hub::{Dialect, Place, Plain, Subscription};
 use crate::metrics::Counts;
-use crate::namespace::{Access, Asked, Modes, Overrides};
+use crate::namespace::{Access, Asked, Modes, Overrides, SlowConsumers, SlowPolicy};
 
 /// A subscription.
 pub(super) struct Sub {
@@ -103,6 +103,15 @@ impl RouteSession {
         }
     }
 
+    /// What becomes of it when it does not keep up. Who would catch up as a client is ended: a peer of a
+    /// route has no way to be told that the history was too short.
+    fn slow_in(&self, channel: &str) -> SlowConsumers {
+        let policy = self.shared.policy.load();
+        let resolved = policy.namespaces.resolve(channel);
+        let slow = resolved.map(|channel| channel.namespace().options().slow.clone());
+        slow.ok().filter(|slow| slow.policy != SlowPolicy::CatchUp).unwrap_or_default()
+    }
+
     fn begin(
         &mut self,
         beginning: &Beginning,
@@ -120,6 +129,7 @@ impl RouteSession {
             dialect: Dialect::Plain(Plain { wire, written: self.plan.written }),
             modes: *modes,
             counts: Arc::clone(counts),
+            slow: self.slow_in(channel),
             offset: begins.position.map_or(0, |position| position.offset),
         };
         let place = self.hub(actions).add(channel, &begins, subscription);

@@ -64,7 +64,8 @@ fn post(world: &mut World, body: &str) -> u16 {
             | Action::Close(_)
             | Action::CloseAt(_)
             | Action::Hold(_)
-            | Action::WakeAt(_) => panic!("a POST has nothing to do with that"),
+            | Action::WakeAt(_)
+            | Action::AwaitRoom => panic!("a POST has nothing to do with that"),
         }
     }
     match actions.list() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use weir_channels::broker::faulty::{Faults, Faulty};
 use weir_channels::broker::{Answer, Broker, Limits, Memory, Range};
-use weir_channels::namespace::ChannelOptions;
+use weir_channels::namespace::{ChannelOptions, SlowConsumers, SlowPolicy};
 use weir_core::limits::Limits as ConnectionLimits;
 
 use crate::support::{Client, World, history, open};
@@ -31,12 +31,18 @@ struct Listener {
     unrecovered: usize,
     recovered: usize,
     got: usize,
+    /// Told that its subscription has a hole, or its connection an end.
+    cut: usize,
+    /// Bytes that its network holds.
+    network: usize,
 }
 
 impl Listener {
-    fn new(channel: String) -> Self {
+    fn new(channel: String, network: usize) -> Self {
         Self {
             channel,
+            network,
+            cut: 0,
             client: None,
             connected: false,
             epoch: String::new(),
@@ -52,7 +58,7 @@ impl Listener {
     /// Connects if it is not connected, subscribes if it is not subscribed.
     fn mend(&mut self, world: &mut World) {
         if self.client.is_none() {
-            let mut client = world.connection(1 << 16);
+            let mut client = world.connection(self.network);
             client.say(world, r#"{"id":1,"connect":{}}"#);
             self.client = Some(client);
             (self.connected, self.asked) = (true, false);
@@ -97,9 +103,13 @@ impl Listener {
             if push["pub"].is_object() {
                 self.take(&push["pub"]);
             }
-            again |= push["unsubscribe"]["code"] == 2500;
+            if push["unsubscribe"]["code"] == 2500 {
+                self.cut += 1;
+                again = true;
+            }
         }
         if ended {
+            self.cut += 1;
             self.cut();
         } else if again {
             self.subscribe(world);
@@ -160,17 +170,35 @@ struct Outcome {
     got: usize,
     recovered: usize,
     unrecovered: usize,
+    cut: usize,
+    /// How often somebody did not keep up and read from the history.
+    caught_up: f64,
 }
 
+/// A network that holds all, and one that holds a few publications.
+const WIDE: usize = 1 << 16;
+const NARROW: usize = 500;
+
 fn run(broker: Arc<Faulty<Memory>>, faults: Faults, kept: usize, seed: u64) -> Outcome {
+    run_over(broker, faults, kept, seed, (WIDE, SlowPolicy::Disconnect))
+}
+
+fn run_over(
+    broker: Arc<Faulty<Memory>>,
+    faults: Faults,
+    kept: usize,
+    seed: u64,
+    (network, policy): (usize, SlowPolicy),
+) -> Outcome {
     let mut dice = Dice(seed);
-    let options = ChannelOptions { history: history(kept), allow_recovery: true, ..open() };
+    let slow = SlowConsumers { policy, bytes_max: 600 };
+    let options = ChannelOptions { history: history(kept), allow_recovery: true, slow, ..open() };
     // A small outbox: some are cut because they are slow.
     let limits = ConnectionLimits { outbox_bytes_max: 8 << 10, ..ConnectionLimits::default() };
     let mut world = World::on(Arc::clone(&broker) as Arc<dyn Broker>, options, limits, 2);
     let name = |n: u64| format!("c{n}");
     let mut listeners: Vec<_> =
-        (0..LISTENERS).map(|n| Listener::new(name(n as u64 % CHANNELS))).collect();
+        (0..LISTENERS).map(|n| Listener::new(name(n as u64 % CHANNELS), network)).collect();
     let mut talker = world.client();
     broker.set(faults);
     let mut id = 1;
@@ -201,7 +229,7 @@ fn run(broker: Arc<Faulty<Memory>>, faults: Faults, kept: usize, seed: u64) -> O
         for channel in 0..CHANNELS {
             publish(&mut world, &mut talker, channel);
         }
-        for _ in 0..4 {
+        for _ in 0..4 * WIDE.div_ceil(network).min(12) {
             world.settle();
             for listener in &mut listeners {
                 listener.hear(&mut world);
@@ -213,7 +241,8 @@ fn run(broker: Arc<Faulty<Memory>>, faults: Faults, kept: usize, seed: u64) -> O
 
 /// Everybody is at the top of its stream.
 fn check(broker: &Faulty<Memory>, world: &World, listeners: &[Listener], seed: u64) -> Outcome {
-    let mut outcome = Outcome::default();
+    let caught_up = world.metric_with("weir_channels_slow_consumers_total", "caught_up");
+    let mut outcome = Outcome { caught_up, ..Outcome::default() };
     for listener in listeners {
         let (range, ttl) = (Range::default(), std::time::Duration::from_secs(600));
         let page = broker.inner().history(&listener.channel, range, ttl, world.now);
@@ -224,6 +253,7 @@ fn check(broker: &Faulty<Memory>, world: &World, listeners: &[Listener], seed: u
         outcome.got += listener.got;
         outcome.recovered += listener.recovered;
         outcome.unrecovered += listener.unrecovered;
+        outcome.cut += listener.cut;
     }
     outcome
 }
@@ -253,6 +283,46 @@ fn with_a_history_that_is_too_short_who_has_missed_something_is_told_so() {
         sum.unrecovered += outcome.unrecovered;
     }
     assert!(sum.recovered > 20 && sum.unrecovered > 200, "{sum:?}");
+}
+
+#[test]
+fn who_is_slow_catches_up_without_a_word_and_nothing_is_lost_or_doubled() {
+    let mut sum = Outcome::default();
+    for seed in 0..100 {
+        let slow = (NARROW, SlowPolicy::CatchUp);
+        let outcome = run_over(memory(seed), Faults::default(), 1000, seed, slow);
+        assert_eq!((outcome.unrecovered, outcome.cut), (0, 0), "seed {seed}");
+        sum.got += outcome.got;
+        sum.caught_up += outcome.caught_up;
+    }
+    assert!(sum.caught_up > 500.0 && sum.got > 50_000, "{sum:?}");
+}
+
+#[test]
+fn who_is_slow_over_a_broker_that_fails_has_everything_in_the_end() {
+    let faults =
+        Faults { lose: 20, double: 20, reorder: 20, hold: 10, late: 6, ignore: 30, silent: 30 };
+    let mut sum = Outcome::default();
+    for seed in 0..60 {
+        let slow = (NARROW, SlowPolicy::CatchUp);
+        let outcome = run_over(memory(seed), faults, 1000, seed, slow);
+        assert_eq!(outcome.unrecovered, 0, "seed {seed}");
+        sum.caught_up += outcome.caught_up;
+    }
+    assert!(sum.caught_up > 200.0, "{sum:?}");
+}
+
+#[test]
+fn outboxes_that_overflow_are_mended_like_any_other_cut() {
+    let mut sum = Outcome::default();
+    for seed in 0..100 {
+        let slow = (NARROW, SlowPolicy::Disconnect);
+        let outcome = run_over(memory(seed), Faults::default(), 1000, seed, slow);
+        assert_eq!(outcome.unrecovered, 0, "seed {seed}");
+        sum.cut += outcome.cut;
+        sum.recovered += outcome.recovered;
+    }
+    assert!(sum.cut > 20 && sum.recovered > 500, "{sum:?}");
 }
 
 #[test]

@@ -188,9 +188,18 @@ impl World {
 
     /// The value of a metric, over all its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
+        self.sum(name, |_| true)
+    }
+
+    /// The same, over the series that have this value of a label.
+    pub(crate) fn metric_with(&self, name: &str, value: &str) -> f64 {
+        self.sum(name, |metric| metric.get_label().iter().any(|label| label.value() == value))
+    }
+
+    fn sum(&self, name: &str, counts: impl Fn(&prometheus::proto::Metric) -> bool) -> f64 {
         let families = self.registry.gather();
         let of = families.iter().filter(|family| family.name() == name);
-        let series = of.flat_map(|family| family.get_metric());
+        let series = of.flat_map(|family| family.get_metric()).filter(|metric| counts(metric));
         let value = |metric: &prometheus::proto::Metric| {
             metric.get_counter().get_value() + metric.get_gauge().get_value()
         };
@@ -237,15 +246,16 @@ impl Client {
         reply.unwrap_or_else(|| panic!("no reply to {request}: {said:?}")).clone()
     }
 
+    /// Takes what its network holds, to be told by the next [`Client::heard`]. Gives how much.
+    pub(crate) fn heard_in_part(&mut self) -> usize {
+        let bytes = self.peer.receive(1 << 20);
+        self.unread.extend(&bytes);
+        bytes.len()
+    }
+
     /// Everything that came since, a value a line.
     pub(crate) fn heard(&mut self) -> Vec<Value> {
-        loop {
-            let bytes = self.peer.receive(1 << 20);
-            if bytes.is_empty() {
-                break;
-            }
-            self.unread.extend(bytes);
-        }
+        while self.heard_in_part() > 0 {}
         let end = self.unread.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let lines: Vec<u8> = self.unread.drain(..end).collect();
         let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

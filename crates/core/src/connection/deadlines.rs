@@ -13,7 +13,7 @@ impl<S: Transport> Connection<S> {
     pub(crate) fn sweep(&mut self, lent: &mut Lent<'_>) -> Fate {
         let timeouts = &lent.site.timeouts;
         if let Some(outbox) = &self.outbox
-            && outbox.age(lent.now) >= timeouts.write
+            && outbox.waited(lent.now) >= timeouts.write
         {
             return Fate::End(CloseReason::WriteTimeout);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, Phase};
-use crate::local::{Delivery, Note};
+use crate::local::{Delivery, Keep, Note, Terms};
 use crate::service::{Actions, Session};
 use crate::site::Site;
 use crate::transport::Transport;
@@ -15,16 +15,25 @@ use crate::wire::lines::Plain;
 
 impl<S: Transport> Connection<S> {
     /// Queues a frame that is shared with others.
-    pub(crate) fn deliver(&mut self, frame: &Bytes, site: &Site, now: Instant) -> Delivery {
+    pub(crate) fn deliver(
+        &mut self,
+        frame: &Bytes,
+        terms: Terms,
+        site: &Site,
+        now: Instant,
+    ) -> Delivery {
         if self.phase != Phase::Open || self.flags.leaving {
             return Delivery::Gone;
         }
         let outbox = self.outbox.get_or_insert_default();
-        match outbox.push_shared(frame.clone(), site.limits.outbox_bytes_max, now) {
-            Ok(()) => {
+        let max = terms.bytes_max.min(site.limits.outbox_bytes_max);
+        let pushed = outbox.push_shared(frame.clone(), terms.keep, max, now);
+        match pushed {
+            Ok(displaced) => {
                 self.sent += 1;
-                Delivery::Taken
+                if displaced == 0 { Delivery::Taken } else { Delivery::Displaced(displaced) }
             }
+            Err(_) if matches!(terms.keep, Keep::Newest(_)) => Delivery::Dropped,
             Err(_) => {
                 self.flags.wants_room = true;
                 Delivery::Full
@@ -83,6 +92,7 @@ impl<S: Transport> Connection<S> {
         what: impl FnOnce(&mut dyn Session, Instant, &mut Actions),
     ) {
         lent.actions.direct(None, Plain::default());
+        lent.actions.set_backlog(self.outbox.is_some());
         what(&mut *self.session, lent.now, lent.actions);
         let seq = self.received;
         self.carry_out(seq, None, None, lent);

@@ -12,7 +12,7 @@ mod writing;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::admission::Permit;
 use crate::clock::Tick;
@@ -150,7 +150,7 @@ struct Flags {
     leaving: bool,
     /// It is leaving because of its age.
     aged: bool,
-    /// A delivery found the outbox full, and the session waits for room.
+    /// A delivery found the outbox full, or the session has said so: it waits for room.
     wants_room: bool,
     /// Something was written since the last sweep.
     wrote: bool,
@@ -275,6 +275,22 @@ impl<S: Transport> Connection<S> {
     /// Bytes that wait in the outbox.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
+    }
+
+    /// What its outbox holds, as a budget counts it.
+    #[inline]
+    pub(crate) fn outbox_cost(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.cost())
+    }
+
+    /// How long the oldest byte of its outbox has waited; `None` when nothing waits.
+    pub(crate) fn outbox_age(&self, now: Instant) -> Option<Duration> {
+        self.outbox.as_ref().map(|outbox| outbox.age(now))
+    }
+
+    /// Lets go what its channels let be dropped. Gives how many frames.
+    pub(crate) fn relieve_outbox(&mut self) -> u32 {
+        self.outbox.as_mut().map_or(0, |outbox| outbox.relieve())
     }
 
     /// Messages whose answers are owed.

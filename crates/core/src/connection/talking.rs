@@ -169,6 +169,7 @@ impl<S: Transport> Connection<S> {
                     }
                 }
                 Action::Hold(hold) => self.flags.held = hold,
+                Action::AwaitRoom => self.flags.wants_room = true,
                 Action::WakeAt(at) => {
                     let left = at.map(|at| at.saturating_duration_since(lent.now));
                     self.wake_at = left.map_or(Tick::NEVER, |left| lent.tick.after(left));

@@ -10,9 +10,11 @@ use crate::stage::Stage;
 use crate::transport::Transport;
 
 impl<S: Transport> Connection<S> {
-    /// Whether this connection has output and room for it; then it is marked as queued.
+    /// Whether this connection has output, or waits for room for it, and its socket has room; then it
+    /// is marked as queued.
     pub(crate) fn enqueue_write(&mut self) -> bool {
-        let wants = !self.flags.in_write_queue && self.outbox.is_some() && !self.flags.full;
+        let has_any = self.outbox.is_some() || self.flags.wants_room;
+        let wants = !self.flags.in_write_queue && has_any && !self.flags.full;
         self.flags.in_write_queue |= wants;
         wants
     }
@@ -83,7 +85,13 @@ impl<S: Transport> Connection<S> {
     /// A write turn: one vectored write of what waits.
     pub(crate) fn write_turn(&mut self, lent: &mut Lent<'_>) -> Fate {
         self.flags.in_write_queue = false;
-        let Some(outbox) = &mut self.outbox else { return Fate::Keep };
+        let Some(outbox) = &mut self.outbox else {
+            self.tell_room(lent);
+            return match self.advance(lent) {
+                Fate::Keep => self.flush(lent),
+                end @ Fate::End(_) => end,
+            };
+        };
         let begun = outbox.has_traces().then(clock::now);
         let written = match outbox.write_to(&mut self.socket, lent.now) {
             Ok(written) => written,
@@ -91,7 +99,9 @@ impl<S: Transport> Connection<S> {
         };
         let traces = outbox.take_traces(written.bytes);
         self.flags.full = written.full;
+        let mut patient = false;
         if outbox.is_empty() {
+            patient = outbox.is_patient();
             self.outbox = None;
             self.tell_room(lent);
         }
@@ -111,7 +121,12 @@ impl<S: Transport> Connection<S> {
         {
             lent.worker.stages[Stage::Write as usize].observe(took, messages);
         }
-        self.queue_due(lent)
+        let fate = self.queue_due(lent);
+        if patient && let Some(outbox) = &mut self.outbox {
+            // What is said for there is room is for a peer that is let be slow, too.
+            outbox.be_patient();
+        }
+        fate
     }
 
     /// Once the last byte is out: shut our side, then linger until the peer's end.

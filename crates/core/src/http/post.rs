@@ -150,7 +150,11 @@ impl Carried {
                 Action::Ask(ticket, ask) => {
                     self.ask.get_or_insert((ticket, ask));
                 }
-                Action::Push(..) | Action::CloseAt(_) | Action::Hold(_) | Action::WakeAt(_) => {}
+                Action::Push(..)
+                | Action::CloseAt(_)
+                | Action::Hold(_)
+                | Action::WakeAt(_)
+                | Action::AwaitRoom => {}
                 Action::Close(reason) => {
                     self.close.get_or_insert(reason);
                 }

@@ -14,6 +14,15 @@ impl Cell {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Adds what something has grown by, or takes off what it has shrunk by; only the owning thread may
+    /// call it.
+    #[inline]
+    pub(crate) fn add_difference(&self, before: usize, after: usize) {
+        if before != after {
+            self.add((after as u64).wrapping_sub(before as u64));
+        }
+    }
+
     /// A counter that starts at `n`.
     pub(crate) fn new(n: u64) -> Self {
         Self(AtomicU64::new(n))

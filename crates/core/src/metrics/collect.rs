@@ -9,7 +9,7 @@ use prometheus::proto::{MetricFamily, MetricType};
 use super::cell::Cell;
 use super::families::{counter, family, push_counter, push_gauge, push_histogram};
 use super::histogram::{ExemplarRow, HistogramTotal};
-use super::{AcceptErrorKind, CoreMetrics, MessageRefusal, SiteCells};
+use super::{AcceptErrorKind, CoreMetrics, MessageRefusal, SiteCells, WorkerCells};
 use crate::admission::Refusal;
 use crate::close::CloseReason;
 use crate::stage::Stage;
@@ -23,6 +23,7 @@ impl CoreMetrics {
     fn families(&self) -> Vec<MetricFamily> {
         let mut families = self.connections();
         families.extend(self.messages());
+        families.extend(self.outboxes());
         families.extend(self.times());
         families
     }
@@ -127,6 +128,56 @@ impl CoreMetrics {
         }
         families.push(refused);
         families
+    }
+
+    fn outboxes(&self) -> Vec<MetricFamily> {
+        let gauge = |name: &str, help: &str, value: f64| {
+            let mut gauge = family(name, help, MetricType::GAUGE);
+            push_gauge(&mut gauge, &[], value);
+            gauge
+        };
+        let each = |read: fn(&WorkerCells) -> &Cell| {
+            self.workers.iter().map(move |worker| read(worker).get())
+        };
+        let budget = self.budget.get();
+        let mut actions = counter(
+            "weir_outbox_budget_total",
+            "What was done because all outboxes together held more than limits.outboxes_bytes_max. \
+             dropped: publications that gave way by the policy of their channel. closed: connections, \
+             from the fullest outbox on.",
+        );
+        let dropped = each(|worker| &worker.budget_dropped).sum();
+        push_counter(&mut actions, &[("action", "dropped")], dropped);
+        push_counter(&mut actions, &[("action", "closed")], self.budget_closed_total());
+        vec![
+            gauge(
+                "weir_outbox_bytes",
+                "What all outboxes hold: bytes of their own, 64 for each frame that waits, and frames \
+                 that several share once.",
+                budget.map_or(0, |budget| budget.held()) as f64,
+            ),
+            gauge(
+                "weir_outbox_bytes_limit",
+                "limits.outboxes_bytes_max as it is in force. 0: as much as they like.",
+                budget.and_then(|budget| budget.max()).unwrap_or(0) as f64,
+            ),
+            gauge(
+                "weir_outbox_connections",
+                "Connections with something in their outbox, when that was last looked at: every second.",
+                each(|worker| &worker.outboxes_waiting).sum::<u64>() as f64,
+            ),
+            gauge(
+                "weir_outbox_largest_bytes",
+                "Bytes that waited in the fullest outbox then.",
+                each(|worker| &worker.outbox_largest).max().unwrap_or(0) as f64,
+            ),
+            gauge(
+                "weir_outbox_oldest_seconds",
+                "How long the oldest byte of all outboxes had waited then.",
+                each(|worker| &worker.outbox_oldest).max().unwrap_or(0) as f64 / 1e9,
+            ),
+            actions,
+        ]
     }
 
     fn times(&self) -> Vec<MetricFamily> {

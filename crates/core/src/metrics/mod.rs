@@ -8,7 +8,7 @@ mod collect;
 mod families;
 mod histogram;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) use cell::Cell;
@@ -17,6 +17,7 @@ pub use families::Histograms;
 pub use histogram::{Exemplar, ExemplarRow, Gathered, Histogram, Scale, SharedHistogram};
 
 use crate::admission::Refusal;
+use crate::budget::{OutboxBudget, SharedFrames};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::event_loop::TICK;
@@ -110,6 +111,18 @@ pub struct WorkerCells {
     pub(crate) late: Cell,
     /// Connections closed because their outboxes were the largest.
     pub(crate) shed: Cell,
+    /// What its outboxes hold, as a budget counts it.
+    pub(crate) outboxes: Cell,
+    /// Frames that were dropped to keep within the budget.
+    pub(crate) budget_dropped: Cell,
+    /// Connections that were closed to keep within it.
+    pub(crate) budget_closed: Cell,
+    /// At the last sweep: how many outboxes had something.
+    pub(crate) outboxes_waiting: Cell,
+    /// At the last sweep: bytes in the largest.
+    pub(crate) outbox_largest: Cell,
+    /// At the last sweep: the age of the oldest byte, in nanoseconds.
+    pub(crate) outbox_oldest: Cell,
     /// When the last tick came, in nanoseconds since the catalogue was made.
     pub(crate) ticked: Cell,
 }
@@ -133,6 +146,8 @@ pub struct CoreMetrics {
     /// Stages that other threads time: accept, handshake, pool_wait, upstream.
     pub(crate) shared_stages: [Histogram; Stage::ALL.len()],
     pub(crate) connections_limit: Cell,
+    /// Set once, when the engine is made.
+    pub(crate) budget: OnceLock<Arc<OutboxBudget>>,
     origin: Instant,
 }
 
@@ -152,6 +167,12 @@ impl CoreMetrics {
                 lag: Histogram::default(),
                 late: Cell::default(),
                 shed: Cell::default(),
+                outboxes: Cell::default(),
+                budget_dropped: Cell::default(),
+                budget_closed: Cell::default(),
+                outboxes_waiting: Cell::default(),
+                outbox_largest: Cell::default(),
+                outbox_oldest: Cell::default(),
                 ticked: Cell::default(),
             })
         };
@@ -162,6 +183,7 @@ impl CoreMetrics {
             sites,
             shared_stages: Default::default(),
             connections_limit: Cell::new(connections_limit as u64),
+            budget: OnceLock::new(),
             origin: clock::now(),
         })
     }
@@ -217,6 +239,21 @@ impl CoreMetrics {
     /// Connections closed because their outboxes were the largest, over all workers.
     pub fn shed_total(&self) -> u64 {
         self.workers.iter().map(|worker| worker.shed.get()).sum()
+    }
+
+    /// Bounds what the outboxes of all workers hold. Called once, before anybody is connected.
+    pub(crate) fn keep_budget(
+        &self,
+        max: Option<usize>,
+        frames: SharedFrames,
+    ) -> Arc<OutboxBudget> {
+        let new = || OutboxBudget::new(max, self.workers.clone(), frames);
+        Arc::clone(self.budget.get_or_init(new))
+    }
+
+    /// Connections closed to keep within the budget of outboxes, over all workers.
+    pub fn budget_closed_total(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.budget_closed.get()).sum()
     }
 
     /// Connections ended, over all listeners.

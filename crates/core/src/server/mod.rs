@@ -18,6 +18,7 @@ pub use self::options::{ListenerKind, ListenerOptions, PathOptions, ServerOption
 use self::plan::{Plan, Target};
 pub use self::running::{ReloadError, Running};
 use crate::admission::Admission;
+use crate::budget::OutboxBudget;
 use crate::handshake::Handshake;
 use crate::http::{HttpMetrics, Trust};
 use crate::listener;
@@ -66,6 +67,7 @@ pub struct Bound {
     /// What connections go through first, by listener.
     handshakes: Vec<Handshake>,
     admission: Arc<Admission>,
+    budget: Arc<OutboxBudget>,
     settings: Settings,
 }
 
@@ -113,6 +115,8 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
     let metrics = CoreMetrics::new(names, plan.labels, options.workers, options.connections_max);
     registry.register(Box::new(crate::metrics::CoreCollector::new(Arc::clone(&metrics))?))?;
     let admission = Admission::new(options.admission());
+    let frames = options.locals.as_ref().map(|locals| locals.frames()).unwrap_or_default();
+    let budget = metrics.keep_budget(options.outboxes_bytes_max, frames);
     let settings = Settings {
         workers: options.workers,
         stages: options.stages,
@@ -133,6 +137,7 @@ pub fn bind(options: ServerOptions, registry: &prometheus::Registry) -> Result<B
         http_metrics,
         handshakes,
         admission,
+        budget,
         settings,
     })
 }

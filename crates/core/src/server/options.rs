@@ -78,6 +78,8 @@ pub struct ServerOptions {
     pub limits: Limits,
     /// Waits for a peer.
     pub timeouts: Timeouts,
+    /// Bytes that all outboxes hold together. `None`: as many as they like.
+    pub outboxes_bytes_max: Option<usize>,
     /// Open connections in total.
     pub connections_max: usize,
     /// Open connections from one address.

@@ -122,6 +122,9 @@ impl Running {
         }
         self.admission.set_limits(options.admission());
         self.metrics.set_connections_limit(options.connections_max);
+        if let Some(budget) = self.metrics.budget.get() {
+            budget.set(options.outboxes_bytes_max);
+        }
         self.trust.store(Arc::new(options.trust.clone()));
         self.handshake_pace.set_limits(options.handshakes);
         for (old, new) in self.tasks.iter().zip(&plan.tasks) {

@@ -121,6 +121,7 @@ impl Bound {
         let mailbox = Mailbox { control: control_lane, opens: opens_lane, answers: answers_lane };
         let mut worker =
             Worker::new(MioPoll::new()?, bench, mailbox, Arc::clone(ends), Arc::clone(&load), now);
+        worker = worker.with_budget(Arc::clone(&self.budget));
         if let Some(locals) = &self.settings.locals {
             let (wake, wakes) = Wake::new();
             worker = worker.with_local(locals.open(index, wake), wakes);

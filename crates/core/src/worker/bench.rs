@@ -113,6 +113,7 @@ impl Bench {
         self.actions.out_messages = 0;
         self.actions.out_traces.clear();
         self.actions.set_address(Address::new(key));
+        self.actions.set_backlog(false);
         self.batches = self.batches.wrapping_add(1);
         let site = &self.sites[usize::from(site)];
         Lent {

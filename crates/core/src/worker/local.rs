@@ -14,7 +14,7 @@ use super::table::{Key, Table};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::Connection;
-use crate::local::{Address, Delivery, Local, Note, Post};
+use crate::local::{Address, Delivery, Local, Note, Post, Terms};
 use crate::metrics::WorkerCells;
 use crate::poll::Poll;
 use crate::site::Site;
@@ -146,11 +146,13 @@ struct TablePost<'a, S: Transport> {
 }
 
 impl<S: Transport> Post for TablePost<'_, S> {
-    fn deliver(&mut self, to: Address, frame: &Bytes) -> Delivery {
+    fn deliver(&mut self, to: Address, frame: &Bytes, terms: Terms) -> Delivery {
         let Some(connection) = self.table.get_mut(to.key()) else { return Delivery::Gone };
         let site = &self.sites[usize::from(connection.site)];
-        let delivery = connection.deliver(frame, site, self.now);
-        if delivery == Delivery::Taken {
+        let before = connection.outbox_cost();
+        let delivery = connection.deliver(frame, terms, site, self.now);
+        self.cells.outboxes.add_difference(before, connection.outbox_cost());
+        if matches!(delivery, Delivery::Taken | Delivery::Displaced(_)) {
             self.cells.sites[usize::from(site.cells)].messages_sent.add(1);
             if connection.enqueue_write() {
                 self.write_queue.push_back(to.key());

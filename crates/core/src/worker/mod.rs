@@ -4,6 +4,7 @@
 
 pub(crate) mod asks;
 mod bench;
+mod budget;
 mod closing;
 mod listing;
 mod local;
@@ -24,11 +25,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::asks::Answered;
 pub(crate) use self::bench::Bench;
+use self::budget::Looked;
 use self::closing::{Drain, Turn};
 use self::listing::Listing;
 use self::local::LocalState;
 use self::pace::Pace;
 use self::table::{Key, Table};
+use crate::budget::OutboxBudget;
 use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::{Connection, Fate, Lent, NewConnection, Phase};
@@ -111,6 +114,9 @@ pub(crate) struct Worker<P: Poll> {
     forced: bool,
     listings: Vec<Listing>,
     local: LocalState,
+    /// Of all workers.
+    budget: Option<Arc<OutboxBudget>>,
+    looked: Looked,
     ends: Arc<Ends>,
     /// Connections this worker has, its handshakes included: accept loops look at it.
     load: Arc<AtomicUsize>,
@@ -148,6 +154,8 @@ impl<P: Poll> Worker<P> {
             forced: false,
             listings: Vec::new(),
             local: LocalState::default(),
+            budget: None,
+            looked: Looked::default(),
             ends,
             load,
         }
@@ -208,6 +216,7 @@ impl<P: Poll> Worker<P> {
         self.sweep();
         self.drain();
         self.list();
+        self.keep_budget();
         let busy = more_events
             || !self.read_queue.is_empty()
             || !self.hangup_queue.is_empty()
@@ -357,15 +366,20 @@ impl<P: Poll> Worker<P> {
         if from == 0 {
             self.drain_late();
             self.tick_local();
+            self.looked = Looked::default();
         }
         let end = self.table.index_end();
         let to = (from + SWEEP_MAX).min(end);
         for index in from..to {
-            if let Some((key, _)) = self.table.at(index) {
+            if let Some((key, connection)) = self.table.at(index) {
+                self.looked.look(connection, now);
                 self.visit(key, |connection, lent| connection.sweep(lent));
             }
         }
         self.sweep_at = (to < end).then_some(to);
+        if to >= end {
+            self.looked.tell(&self.bench.cells);
+        }
     }
 
     fn list(&mut self) {
@@ -382,8 +396,10 @@ impl<P: Poll> Worker<P> {
     ) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let lingered = connection.phase == Phase::Lingering;
+        let before = connection.outbox_cost();
         let mut lent = self.bench.lend(key, connection.site, self.lingering < LINGER_MAX);
         let fate = act(connection, &mut lent);
+        lent.worker.outboxes.add_difference(before, connection.outbox_cost());
         let site = lent.site;
         match fate {
             Fate::Keep => {
@@ -404,6 +420,7 @@ impl<P: Poll> Worker<P> {
     fn remove(&mut self, key: Key, reason: CloseReason) {
         let Some(mut connection) = self.table.remove(key) else { return };
         self.poll.deregister(connection.socket_mut(), key.raw());
+        self.bench.cells.outboxes.add_difference(connection.outbox_cost(), 0);
         if connection.phase == Phase::Lingering {
             self.lingering = self.lingering.saturating_sub(1);
         }

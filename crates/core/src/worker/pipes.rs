@@ -98,12 +98,25 @@ impl PipeEngine {
     /// Gives each worker what its sessions share. Called before anybody is connected.
     #[must_use]
     pub fn with_locals(mut self, locals: &dyn Locals) -> Self {
+        let budget = self.metrics.keep_budget(None, locals.frames());
         let open = |(index, worker): (usize, Worker<PipePoll>)| {
             let (wake, wakes) = Wake::new();
-            worker.with_local(locals.open(index, wake), wakes)
+            worker.with_local(locals.open(index, wake), wakes).with_budget(Arc::clone(&budget))
         };
         self.workers = self.workers.into_iter().enumerate().map(open).collect();
         self
+    }
+
+    /// Bounds what all outboxes hold together; of no effect before [`PipeEngine::with_locals`].
+    pub fn keep_outboxes_within(&self, bytes: usize) {
+        if let Some(budget) = self.metrics.budget.get() {
+            budget.set(Some(bytes));
+        }
+    }
+
+    /// What all outboxes hold together.
+    pub fn outboxes(&self) -> u64 {
+        self.metrics.budget.get().map_or(0, |budget| budget.held())
     }
 
     fn add_worker(&mut self, index: usize, runtime: &Handle, now: Instant) {

@@ -18,7 +18,7 @@ use crate::context::{ConnId, RequestId};
 use crate::door::Introduction;
 use crate::ends::Ends;
 use crate::limits::{Limits, Timeouts};
-use crate::local::{Address, Delivery, Local, Note, Post, Wake};
+use crate::local::{Address, Delivery, Local, Note, Post, Terms, Wake};
 use crate::metrics::{ConnectionRecord, CoreMetrics, SiteLabels};
 use crate::poll::PipePoll;
 use crate::service::{
@@ -473,7 +473,7 @@ impl Local for Audience {
             post.delivered(now, self.present.len() as u64);
         }
         for to in &self.present {
-            let delivery = post.deliver(*to, &frame);
+            let delivery = post.deliver(*to, &frame, Terms::STRICT);
             self.outcomes.push(delivery);
             match &frame[..] {
                 b"note\n" => post.tell(*to, Box::new("noted")),
@@ -526,6 +526,9 @@ impl Session for SharedSession {
     ) {
         if message.payload == b"later" {
             return actions.wake_at(Some(now + Duration::from_secs(3)));
+        }
+        if message.payload == b"room" {
+            return actions.await_room();
         }
         let frame = [message.payload, b"\n"].concat().into();
         actions.local::<Audience>().expect("it was given").waiting.push(frame);
@@ -601,6 +604,17 @@ fn a_full_outbox_is_told_once_it_has_room_again() {
     assert_eq!(received, b"twelve bytes\n");
     assert_eq!(*events.lock(), ["room"]);
     assert!(speaker.receive(99).ends_with(b"nor here\n"));
+}
+
+#[test]
+fn who_awaits_room_and_has_it_is_told_in_another_turn() {
+    let (mut world, events) = shared(Limits::default());
+    let peer = world.connect(1 << 20);
+    world.turns(1);
+    peer.send(b"room\n");
+    world.turns(3);
+    assert_eq!(*events.lock(), ["room"]);
+    assert_eq!(peer.receive(99), b"");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use weir_channels::broker::{Limits, StreamOptions};
 use weir_channels::hooks::Hook;
-use weir_channels::namespace::{ChannelRules, DataFormat, Namespaces, Permission};
+use weir_channels::namespace::{
+    ChannelRules, DataFormat, KeyOf, Namespaces, Permission, SlowConsumers, SlowPolicy,
+};
 
 use super::*;
 
@@ -186,6 +188,59 @@ fn personal_channels_are_in_a_namespace_that_is_there() {
          subscribe_to_user_personal_channel\n\
          weir.toml:10: channels.personal_channel_namespace: no namespace is named \"chat\"; did you \
          mean \"chats\"?\n",
+    );
+}
+
+#[test]
+fn what_is_done_about_the_slow_fits_what_subscribers_are_promised() {
+    let config = load(&with(
+        r#"
+[[channels.namespaces]]
+name = "quotes"
+slow_consumer = "latest_by_key"
+slow_consumer_key = "json:symbol"
+slow_consumer_bytes_max = "16KiB"
+[[channels.namespaces]]
+name = "chat"
+history_size = 10
+history_ttl = "5m"
+allow_recovery = true
+slow_consumer = "catch_up"
+"#,
+    ));
+    let slow = |at: usize| config.channels.rules.namespaces[at].1.slow.clone();
+    let policy = SlowPolicy::LatestByKey(KeyOf::Json("symbol".into()));
+    assert_eq!(slow(0), SlowConsumers { policy, bytes_max: 16 << 10 });
+    let policy = SlowPolicy::CatchUp;
+    assert_eq!(slow(1), SlowConsumers { policy, ..SlowConsumers::default() });
+    check_faults(
+        &with(
+            r#"[[channels.namespaces]]
+name = "a"
+history_size = 10
+history_ttl = "5m"
+allow_recovery = true
+slow_consumer = "drop_oldest"
+[[channels.namespaces]]
+name = "b"
+slow_consumer = "catch_up"
+[[channels.namespaces]]
+name = "c"
+slow_consumer = "latest_by_key"
+[[channels.namespaces]]
+name = "d"
+slow_consumer_key = "symbol"
+[[channels.namespaces]]
+name = "e"
+slow_consumer_key = "tag:symbol"
+"#,
+        ),
+        r#"weir.toml:14: channels.namespaces[0].slow_consumer: allow_recovery promises that nothing is missed, and slow_consumer drops publications
+weir.toml:17: channels.namespaces[1].slow_consumer: slow_consumer = "catch_up" needs history_size and history_ttl
+weir.toml:20: channels.namespaces[2].slow_consumer: "latest_by_key" needs slow_consumer_key
+weir.toml:23: channels.namespaces[3].slow_consumer_key: "symbol" is not "tag:NAME", "json:NAME", or "off"
+weir.toml:26: channels.namespaces[4].slow_consumer_key: does nothing without slow_consumer = "latest_by_key"
+"#,
     );
 }
 
