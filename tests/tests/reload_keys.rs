@@ -230,6 +230,7 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ("channels.hooks", "forward_headers", "[\"cookie\"]"),
     ("channels.hooks", "forward_emulated_headers", "[\"x-tenant\"]"),
     ("channels.hooks", "binary_encoding", "true"),
+    ("channels.without_namespace", "subscribers_max", "1000"),
     ("channels.without_namespace", "slow_consumer", "\"catch_up\""),
     ("channels.without_namespace", "slow_consumer_bytes_max", "\"32KiB\""),
     ("channels.token", "audience", "[\"weir\"]"),

@@ -23,6 +23,7 @@ pub mod namespace;
 pub mod notices;
 pub mod protocol;
 pub mod route;
+mod seats;
 mod service;
 mod shared;
 mod sync;

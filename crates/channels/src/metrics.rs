@@ -141,7 +141,8 @@ impl ChannelMetrics {
             )?,
             errors: counter(
                 "weir_channels_errors_total",
-                "Commands that were answered with an error, by its code.",
+                "Commands that were answered with an error, and subscriptions of backends that could not \
+                 be, by its code.",
                 &["error"],
             )?,
             disconnects: counter(

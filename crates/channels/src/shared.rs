@@ -20,6 +20,7 @@ use crate::hub::{Hub, Uid};
 use crate::metrics::{ChannelMetrics, Counts};
 use crate::namespace::{Namespace, Namespaces};
 use crate::notices::Notices;
+use crate::seats::Seats;
 use crate::tokens::Tokens;
 
 /// Orders that wait for one worker; beyond it whoever orders waits.
@@ -101,6 +102,8 @@ pub struct Shared {
     pub(crate) secret: u64,
     /// What the backend is still to be told.
     pub(crate) notices: Notices,
+    /// How many subscribers each channel has, over all workers.
+    pub(crate) seats: Arc<Seats>,
     /// The bytes of what is told to many.
     pub(crate) frames: SharedFrames,
     /// What session keys are made of. Client ids, which others see, are made of something else.
@@ -119,8 +122,18 @@ impl Shared {
         let policy = ArcSwap::from_pointee(policy);
         let sessions = RandomState::new();
         let notices = Notices::new(node(&sessions), metrics.notices());
-        let (frames, workers) = (SharedFrames::default(), Mutex::default());
-        Arc::new(Self { broker, policy, metrics, secret, notices, frames, sessions, workers })
+        let (seats, frames, workers) = (Arc::default(), SharedFrames::default(), Mutex::default());
+        Arc::new(Self {
+            broker,
+            policy,
+            metrics,
+            secret,
+            notices,
+            seats,
+            frames,
+            sessions,
+            workers,
+        })
     }
 
     /// Lets these rules hold from now on. Open subscriptions keep what they were given.
@@ -149,6 +162,12 @@ impl Shared {
     /// What this process calls itself to clients; another after a restart.
     pub(crate) fn node(&self) -> String {
         node(&self.sessions)
+    }
+
+    /// Channels with subscribers, over all workers.
+    #[cfg(feature = "testing")]
+    pub fn channels_with_subscribers(&self) -> usize {
+        self.seats.channels()
     }
 
     /// What the backend is still to be told.

@@ -108,6 +108,8 @@ section! {
         pub publish_proxy_enabled: bool = false;
         /// The backend is asked when a subscription's time is over (channels.hooks.sub_refresh).
         pub sub_refresh_proxy_enabled: bool = false;
+        /// Most subscribers of one channel on this node. At it: error 106. "off": as many as come.
+        pub subscribers_max: Option<usize> = "off";
         /// What becomes of a subscriber that does not keep up. "disconnect": its connection ends with
         /// 3008. "drop_oldest": the oldest publications that wait for it are dropped.
         /// "latest_by_key": those are dropped that a newer one with the same slow_consumer_key has
@@ -397,6 +399,7 @@ impl ChannelOptionsKeys {
             subscribe_hook: self.subscribe_proxy_enabled,
             publish_hook: self.publish_proxy_enabled,
             sub_refresh_hook: self.sub_refresh_proxy_enabled,
+            subscribers_max: self.subscribers_max,
             slow: self.slow(table),
         };
         if let Err(error) = options.check() {

@@ -133,8 +133,8 @@ impl Client {
             return self.fail(id, ErrorCode::NotAvailable, turn);
         }
         let channel: Box<str> = (&*request.channel).into();
-        if let Err(code) = self.has_room(&channel, turn) {
-            return self.fail(id, code, turn);
+        if let Err(why) = self.has_room(&channel, turn) {
+            return self.fail(id, why, turn);
         }
         let asked =
             Asked { channel: Some(&request.channel), data: request.data, ..Asked::default() };

@@ -6,6 +6,7 @@ use std::time::{Instant, UNIX_EPOCH};
 use weir_auth::Moment;
 use weir_core::service::Carrier;
 
+use super::failure::Failure;
 use super::wanted::{Joined, Renewal, Wanted};
 use super::{Client, State, Turn};
 use crate::broker::Answer;
@@ -157,7 +158,7 @@ impl Client {
         };
         let mut prepared = match self.prepare(&channel, wanted, turn) {
             Ok(prepared) => prepared,
-            Err(code) => return self.turn_away(entering.id, code, turn),
+            Err(why) => return self.turn_away(entering.id, why, turn),
         };
         let answer = self.ask_broker(&prepared, turn);
         if let Answer::Later(_) = answer {
@@ -171,7 +172,7 @@ impl Client {
                 entering.joined.push(joined);
                 client.join_granted(entering, turn);
             }
-            Err(code) => client.turn_away(id, code, turn),
+            Err(why) => client.turn_away(id, why, turn),
         };
         self.settle(id, answer, then, turn);
     }
@@ -190,9 +191,9 @@ impl Client {
     }
 
     /// A connect that failed after the client was let in.
-    fn turn_away(&mut self, id: u32, code: ErrorCode, turn: &mut Turn<'_>) {
+    fn turn_away(&mut self, id: u32, why: Failure, turn: &mut Turn<'_>) {
         self.leave(turn);
-        self.fail(id, code, turn);
+        self.fail(id, why, turn);
     }
 
     fn welcome(

@@ -194,12 +194,3 @@ impl Client {
         }
     }
 }
-
-/// The code of what a broker would not do.
-pub(super) fn code(error: BrokerError) -> ErrorCode {
-    match error {
-        BrokerError::Refused(_) => ErrorCode::LimitExceeded,
-        BrokerError::WrongEpoch => ErrorCode::UnrecoverablePosition,
-        BrokerError::Silent => ErrorCode::Internal,
-    }
-}

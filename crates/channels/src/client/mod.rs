@@ -4,6 +4,7 @@
 mod backend;
 mod behind;
 mod connect;
+mod failure;
 mod gone;
 mod hooks;
 mod later;
@@ -28,6 +29,7 @@ use weir_core::site::SiteWire;
 use weir_core::trace::Trace;
 
 use self::behind::Behinds;
+use self::failure::Failure;
 use self::later::Waits;
 use self::out::Out;
 pub(crate) use self::time::{PRESENCE_INTERVAL, PRESENCE_TTL};
@@ -277,9 +279,10 @@ impl Client {
     }
 
     /// Answers a command with an error.
-    fn fail(&mut self, id: u32, code: ErrorCode, turn: &mut Turn<'_>) {
-        self.shared.metrics.error(code);
-        self.fail_with(id, code.into(), turn);
+    fn fail(&mut self, id: u32, why: impl Into<Failure>, turn: &mut Turn<'_>) {
+        let why = why.into();
+        self.shared.metrics.error(why.code());
+        self.fail_with(id, why.into(), turn);
     }
 
     /// Answers a command with any error, which is counted already.

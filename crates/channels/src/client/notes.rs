@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::connect::time_left;
+use super::failure::Failure;
 use super::wanted::Wanted;
 use super::{Client, State, Turn};
 use crate::hub::orders::{ForClient, NewSubscription};
@@ -79,10 +80,7 @@ impl Client {
         wanted.expires = new.ttl.map(|ttl| turn.now + ttl);
         let mut prepared = match self.prepare(&new.channel, wanted, turn) {
             Ok(prepared) => prepared,
-            Err(code) => {
-                tracing::debug!(conn = %self.conn, %code, "a backend's subscription cannot be");
-                return;
-            }
+            Err(why) => return self.not_joined(why),
         };
         let answer = self.ask_broker(&prepared, turn);
         let then = move |client: &mut Self, begins: Result<_, _>, turn: &mut Turn<'_>| match client
@@ -102,10 +100,14 @@ impl Client {
                 client.announce(&joined, turn);
                 client.set_alarm(turn);
             }
-            Err(code) => {
-                tracing::debug!(conn = %client.conn, %code, "a backend's subscription failed");
-            }
+            Err(why) => client.not_joined(why),
         };
         self.settle(0, answer, then, turn);
+    }
+
+    /// A backend's subscription cannot be. The backend has its answer already, so it is counted.
+    fn not_joined(&self, why: Failure) {
+        self.shared.metrics.error(why.code());
+        tracing::debug!(conn = %self.conn, %why, "a backend's subscription cannot be");
     }
 }

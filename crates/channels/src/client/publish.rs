@@ -6,7 +6,6 @@ use std::time::UNIX_EPOCH;
 
 use weir_auth::Moment;
 
-use super::later::code;
 use super::{Client, Turn};
 use crate::broker::{ClientInfo, PAGE_MAX, Publication, Publish, Range, Since};
 use crate::hub::{wire_info, wire_publication};
@@ -96,7 +95,7 @@ impl Client {
                     counts.published(Origin::Client);
                     client.reply(&Reply { id, body: Body::Publish(PublishResult {}) }, turn);
                 }
-                Err(error) => client.fail(id, code(error), turn),
+                Err(error) => client.fail(id, error, turn),
             }
         };
         self.settle(id, answer, then, turn);
@@ -117,7 +116,7 @@ impl Client {
                          turn: &mut Turn<'_>| {
             let present = match present {
                 Ok(present) => present,
-                Err(error) => return client.fail(id, code(error), turn),
+                Err(error) => return client.fail(id, error, turn),
             };
             let infos = present.iter().map(|info| wire_info(info));
             let presence = Map(infos.map(|info| (info.client.clone(), info)).collect());
@@ -145,7 +144,7 @@ impl Client {
                 };
                 client.reply(&Reply { id, body: Body::PresenceStats(result) }, turn);
             }
-            Err(error) => client.fail(id, code(error), turn),
+            Err(error) => client.fail(id, error, turn),
         };
         self.settle(id, answer, then, turn);
     }
@@ -188,7 +187,7 @@ impl Client {
                 };
                 client.reply(&Reply { id, body: Body::History(result) }, turn);
             }
-            Err(error) => client.fail(id, code(error), turn),
+            Err(error) => client.fail(id, error, turn),
         };
         self.settle(id, answer, then, turn);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_auth::Moment;
 
 use super::connect::time_left;
-use super::later::code;
+use super::failure::Failure;
 use super::time::PRESENCE_TTL;
 use super::wanted::{Joined, Prepared, Renewal, Sub, Wanted};
 use super::{Client, Turn};
@@ -113,7 +113,7 @@ impl Client {
     pub(super) fn join(&mut self, id: u32, channel: &str, wanted: Wanted, turn: &mut Turn<'_>) {
         let mut prepared = match self.prepare(channel, wanted, turn) {
             Ok(prepared) => prepared,
-            Err(code) => return self.fail(id, code, turn),
+            Err(why) => return self.fail(id, why, turn),
         };
         let answer = self.ask_broker(&prepared, turn);
         let then = move |client: &mut Self, begins: Result<_, _>, turn: &mut Turn<'_>| match client
@@ -125,29 +125,30 @@ impl Client {
                 client.announce(&joined, turn);
                 client.set_alarm(turn);
             }
-            Err(code) => client.fail(id, code, turn),
+            Err(why) => client.fail(id, why, turn),
         };
         self.settle(id, answer, then, turn);
     }
 
     /// Whether the connection may have one more subscription, and this one.
-    pub(super) fn has_room(&self, channel: &str, turn: &mut Turn<'_>) -> Result<(), ErrorCode> {
+    pub(super) fn has_room(&self, channel: &str, turn: &mut Turn<'_>) -> Result<(), Failure> {
         if self.find(channel, turn).is_some() {
-            return Err(ErrorCode::AlreadySubscribed);
+            return Err(ErrorCode::AlreadySubscribed.into());
         }
-        if self.subs.len() >= self.shared.policy.load().options.channels_max {
-            return Err(ErrorCode::LimitExceeded);
+        let max = self.shared.policy.load().options.channels_max;
+        if self.subs.len() >= max {
+            return Err(Failure::ConnectionChannels { max });
         }
         Ok(())
     }
 
-    /// Whether a subscription may be added, and what it will do.
+    /// Whether a subscription may be added, and what it will do. Its seat is taken from here on.
     pub(super) fn prepare(
         &mut self,
         channel: &str,
         wanted: Wanted,
         turn: &mut Turn<'_>,
-    ) -> Result<Prepared, ErrorCode> {
+    ) -> Result<Prepared, Failure> {
         let policy = self.policy();
         let resolved = policy.namespaces.resolve(channel).map_err(|error| error.code())?;
         self.has_room(channel, turn)?;
@@ -155,8 +156,10 @@ impl Client {
         let counts = policy.counts(resolved.namespace());
         let asks = resolved.namespace().options().sub_refresh_hook;
         let renewal = Renewal::by_backend(asks && self.has_hook(Hook::SubRefresh));
-        let slow = resolved.namespace().options().slow.clone();
-        Ok(Prepared { channel: channel.into(), wanted, modes, renewal, counts, slow })
+        let options = resolved.namespace().options();
+        let slow = options.slow.clone();
+        let seat = Some(self.shared.seats.take(channel, options.subscribers_max)?);
+        Ok(Prepared { channel: channel.into(), seat, wanted, modes, renewal, counts, slow })
     }
 
     /// Has the worker told of the channel from here on.
@@ -187,7 +190,7 @@ impl Client {
         prepared: &mut Prepared,
         begins: Result<Subscribed, BrokerError>,
         turn: &mut Turn<'_>,
-    ) -> Result<Joined, ErrorCode> {
+    ) -> Result<Joined, Failure> {
         let waited = self.waits.as_mut().is_some_and(|waits| waits.forget(&prepared.channel));
         let begun = self.begin_in_hub(prepared, begins, turn);
         if waited {
@@ -201,12 +204,14 @@ impl Client {
         prepared: &mut Prepared,
         begins: Result<Subscribed, BrokerError>,
         turn: &mut Turn<'_>,
-    ) -> Result<Joined, ErrorCode> {
-        let begins = begins.map_err(code)?;
-        let Some(address) = self.address else { return Err(ErrorCode::Internal) };
+    ) -> Result<Joined, Failure> {
+        let begins = begins?;
+        let (Some(address), Some(seat)) = (self.address, prepared.seat.take()) else {
+            return Err(ErrorCode::Internal.into());
+        };
         // Another one may have come while this one was waited for.
         if self.find(&prepared.channel, turn).is_some() {
-            return Err(ErrorCode::AlreadySubscribed);
+            return Err(ErrorCode::AlreadySubscribed.into());
         }
         let subscription = Subscription {
             address,
@@ -226,10 +231,11 @@ impl Client {
         }
         if prepared.wanted.reject_unrecovered && joined.is_unrecovered() {
             turn.forget(place);
-            return Err(ErrorCode::UnrecoverablePosition);
+            return Err(ErrorCode::UnrecoverablePosition.into());
         }
         let sub = Sub {
             place,
+            seat,
             modes: prepared.modes,
             by_server: prepared.wanted.by_server,
             expires: prepared.wanted.expires,
@@ -239,7 +245,7 @@ impl Client {
         };
         if let Err(error) = self.be_present(&prepared.channel, &sub, turn) {
             turn.forget(place);
-            return Err(code(error));
+            return Err(error.into());
         }
         sub.counts.subscriptions.inc();
         self.subs.push(sub);

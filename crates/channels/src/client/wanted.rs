@@ -10,6 +10,7 @@ use crate::metrics::Counts;
 use crate::namespace::{Asked, Modes, SlowConsumers};
 use crate::protocol::Payload;
 use crate::protocol::reply::SubscribeResult;
+use crate::seats::Seat;
 use crate::tokens::{Grant, SubscriptionToken};
 
 /// Who sees to it that something goes on when its time is over.
@@ -48,6 +49,9 @@ impl Renewal {
 /// A subscription of this connection.
 pub(super) struct Sub {
     pub(super) place: Place,
+    /// Given back when the subscription is no more.
+    #[expect(dead_code, reason = "it is held")]
+    pub(super) seat: Seat,
     pub(super) modes: Modes,
     /// The server's own: the client did not ask, and is told of its end by the connection's.
     pub(super) by_server: bool,
@@ -97,6 +101,8 @@ impl Wanted {
 /// A subscription that may be, before the broker was asked.
 pub(super) struct Prepared {
     pub(super) channel: Arc<str>,
+    /// Goes to the subscription when it begins.
+    pub(super) seat: Option<Seat>,
     pub(super) wanted: Wanted,
     pub(super) modes: Modes,
     pub(super) renewal: Renewal,

@@ -49,6 +49,8 @@ pub struct ChannelOptions {
     pub publish_hook: bool,
     /// The backend renews subscriptions (`sub_refresh_proxy_enabled`).
     pub sub_refresh_hook: bool,
+    /// Most subscribers of one channel on this node (106). `None`: as many as come.
+    pub subscribers_max: Option<usize>,
     /// What becomes of subscribers that do not keep up.
     pub slow: SlowConsumers,
 }

@@ -3,6 +3,7 @@
 
 use crate::broker::BrokerError;
 use crate::namespace::NameError;
+use crate::seats::SeatsTaken;
 
 use super::segment::SegmentError;
 
@@ -73,6 +74,9 @@ pub(super) enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// A channel has as many subscribers as it may have.
+    #[error("{0}")]
+    Subscribers(#[from] SeatsTaken),
     /// The broker holds as much as it may.
     #[error("{0}")]
     Limit(BrokerError),
@@ -105,7 +109,7 @@ pub(super) enum Reason {
     Permission,
     /// Over the channels of one connection.
     ChannelsMax,
-    /// Over a bound of the broker's.
+    /// Over a bound of the channel's or the broker's.
     Limit,
     /// The broker does not answer.
     Unavailable,
@@ -162,7 +166,7 @@ impl Refusal {
             Self::Name { .. } => Reason::Channel,
             Self::Permission { .. } => Reason::Permission,
             Self::ManyChannels { .. } => Reason::ChannelsMax,
-            Self::Limit(_) => Reason::Limit,
+            Self::Subscribers(_) | Self::Limit(_) => Reason::Limit,
             Self::Silent => Reason::Unavailable,
         }
     }

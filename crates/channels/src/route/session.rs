@@ -93,7 +93,7 @@ impl RouteSession {
     /// Ends the connection because what it is there for cannot be.
     pub(super) fn end_for(&mut self, refusal: &Refusal, actions: &mut Actions) {
         let code = match refusal {
-            Refusal::Limit(_) | Refusal::Silent => TRY_AGAIN_LATER,
+            Refusal::Subscribers(_) | Refusal::Limit(_) | Refusal::Silent => TRY_AGAIN_LATER,
             Refusal::NoChannel
             | Refusal::NotJson
             | Refusal::NotText

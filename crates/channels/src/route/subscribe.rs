@@ -14,10 +14,14 @@ use crate::client::{PRESENCE_INTERVAL, PRESENCE_TTL};
 use crate::hub::{Dialect, Place, Plain, Subscription};
 use crate::metrics::Counts;
 use crate::namespace::{Access, Asked, Modes, Overrides, SlowConsumers, SlowPolicy};
+use crate::seats::Seat;
 
 /// A subscription.
 pub(super) struct Sub {
     place: Place,
+    /// Given back when the subscription is no more.
+    #[expect(dead_code, reason = "it is held")]
+    seat: Seat,
     modes: Modes,
     counts: Counts,
 }
@@ -25,6 +29,7 @@ pub(super) struct Sub {
 /// A subscription that may be, before the broker has said where it begins.
 pub(super) struct Beginning {
     channel: Arc<str>,
+    seat: Seat,
     modes: Modes,
     counts: Counts,
 }
@@ -68,14 +73,16 @@ impl RouteSession {
         let modes = resolved.modes(&self.user, asked, &Overrides::default());
         // Nobody reads here who comes and goes.
         let modes = Modes { told_of_others: false, ..modes };
-        let history = resolved.namespace().options().history;
+        let options = resolved.namespace().options();
+        let seat = self.shared.seats.take(channel, options.subscribers_max)?;
+        let history = options.history;
         let meta_ttl = history.filter(|_| modes.positioned).map(|options| options.meta_ttl);
         let counts = policy.counts(resolved.namespace());
-        let beginning = Beginning { channel: channel.into(), modes, counts };
+        let beginning = Beginning { channel: channel.into(), seat, modes, counts };
         let inbox = Arc::clone(self.hub(actions).inbox());
         let subscribe = Subscribe { meta_ttl, recover: None };
         match self.shared.broker.subscribe(&inbox, channel, subscribe, now) {
-            Answer::Now(begins) => self.begin(&beginning, begins, now, actions),
+            Answer::Now(begins) => self.begin(beginning, begins, now, actions),
             Answer::Later(answer) => {
                 self.hub(actions).expect(&beginning.channel);
                 // What it publishes may need the subscription.
@@ -94,8 +101,9 @@ impl RouteSession {
         now: Instant,
         actions: &mut Actions,
     ) {
-        let begun = self.begin(&beginning, begins, now, actions);
-        self.hub(actions).expected(&beginning.channel);
+        let channel = Arc::clone(&beginning.channel);
+        let begun = self.begin(beginning, begins, now, actions);
+        self.hub(actions).expected(&channel);
         match begun {
             Ok(()) if self.waits.as_ref().is_some_and(|waits| waits.is_beginning()) => {}
             Ok(()) => actions.hold(false),
@@ -114,7 +122,7 @@ impl RouteSession {
 
     fn begin(
         &mut self,
-        beginning: &Beginning,
+        beginning: Beginning,
         begins: Result<Subscribed, BrokerError>,
         now: Instant,
         actions: &mut Actions,
@@ -123,18 +131,18 @@ impl RouteSession {
         let (Some(address), Some(wire)) = (self.address, self.wire) else {
             return Err(Refusal::Silent);
         };
-        let Beginning { channel, modes, counts } = beginning;
+        let Beginning { channel, seat, modes, counts } = beginning;
         let subscription = Subscription {
             address,
             dialect: Dialect::Plain(Plain { wire, written: self.plan.written }),
-            modes: *modes,
-            counts: Arc::clone(counts),
-            slow: self.slow_in(channel),
+            modes,
+            counts: Arc::clone(&counts),
+            slow: self.slow_in(&channel),
             offset: begins.position.map_or(0, |position| position.offset),
         };
-        let place = self.hub(actions).add(channel, &begins, subscription);
-        let sub = Sub { place, modes: *modes, counts: Arc::clone(counts) };
-        if let Err(error) = self.be_present(channel, &sub, now, actions) {
+        let place = self.hub(actions).add(&channel, &begins, subscription);
+        let sub = Sub { place, seat, modes, counts };
+        if let Err(error) = self.be_present(&channel, &sub, now, actions) {
             self.hub(actions).remove(place, now);
             return Err(error.into());
         }
@@ -142,7 +150,7 @@ impl RouteSession {
         self.subs.push(sub);
         if modes.announced {
             let notice = Notice::Join(Arc::clone(&self.info));
-            let answer = self.shared.broker.announce(channel, notice, now);
+            let answer = self.shared.broker.announce(&channel, notice, now);
             self.ignore(answer, actions);
         }
         if modes.presence {

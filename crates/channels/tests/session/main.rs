@@ -10,6 +10,7 @@ mod positions;
 mod recovery;
 mod refusals;
 mod routes;
+mod seats;
 mod slow;
 mod subscriptions;
 mod support;

@@ -312,6 +312,26 @@ fn a_route_may_say_nothing_and_publish_nothing() {
 }
 
 #[test]
+fn a_connection_that_is_one_subscriber_too_many_is_told_so_and_ended() {
+    let mut rules = rules();
+    rules.namespaces.retain(|(name, _)| name != "commands");
+    let pair = ChannelOptions { subscribers_max: Some(2), ..open() };
+    rules.namespaces.push(("commands".to_owned(), pair));
+    let mut world = world_by(memory(), rules, &plan(), ConnectionLimits::default());
+    let (first, mut client) = (Device::open(&mut world), subscriber(&mut world, "commands:all"));
+    let mut second = Device::open(&mut world);
+    let why = "error: cannot subscribe: a channel has at most subscribers_max = 2 subscribers";
+    assert_eq!(second.heard(), [why]);
+    assert!(second.peer.at_end());
+    assert_eq!(world.metric_with("weir_channels_route_refused_total", "limit"), 1.0);
+    drop(first);
+    world.settle();
+    let mut third = Device::open(&mut world);
+    publish(&mut world, &mut client, "commands:all", "1");
+    assert_eq!(third.heard(), ["1"]);
+}
+
+#[test]
 fn a_connection_that_cannot_be_subscribed_is_told_so_and_ended() {
     for (subscribe, why) in [
         ("closed:all", "permission denied in channel \"closed:all\""),

@@ -75,6 +75,23 @@ fn a_client_is_whom_its_token_is_about_and_has_the_channels_that_it_grants() {
 }
 
 #[test]
+fn who_is_granted_a_channel_that_is_full_does_not_come_in_and_leaves_no_trace() {
+    let mut world = world(ChannelOptions { subscribers_max: Some(1), ..open() });
+    let claims = |user: &str| json!({"sub": user, "subs": {"news": {}}});
+    let (ann, reply) = connect(&mut world, &claims("ann"));
+    assert!(reply["connect"]["subs"]["news"].is_object(), "{reply}");
+    let (bob, reply) = connect(&mut world, &claims("bob"));
+    let why = "limit exceeded: a channel has at most subscribers_max = 1 subscribers";
+    assert_eq!(reply["error"], json!({"code": 106, "message": why}));
+    assert_eq!(world.shared.channels_with_subscribers(), 2, "ann's own, and news");
+    drop((ann, bob));
+    world.settle();
+    assert_eq!(world.shared.channels_with_subscribers(), 0);
+    let (_, reply) = connect(&mut world, &claims("bob"));
+    assert!(reply["connect"]["subs"]["news"].is_object(), "{reply}");
+}
+
+#[test]
 fn a_token_that_is_late_is_told_so_and_one_that_is_forged_ends_the_connection() {
     let mut world = world(open());
     let (_, reply) = connect(&mut world, &json!({"sub": "ann", "exp": in_seconds(-60)}));

@@ -245,6 +245,14 @@ weir.toml:26: channels.namespaces[4].slow_consumer_key: does nothing without slo
 }
 
 #[test]
+fn the_subscribers_of_a_channel_may_be_bounded() {
+    let config = load(&with("[channels.without_namespace]\nsubscribers_max = 500\n"));
+    assert_eq!(config.channels.rules.without_namespace.subscribers_max, Some(500));
+    let config = load(&with(""));
+    assert_eq!(config.channels.rules.without_namespace.subscribers_max, None);
+}
+
+#[test]
 fn a_recovery_without_a_history_is_a_contradiction() {
     check_faults(
         &with("[channels.without_namespace]\nforce_recovery = true\n"),
