@@ -1,6 +1,7 @@
 //! Sends what waits, a batch at a time and in order. A batch stays at the front of the queue until the
 //! backend has it, so a failure costs nothing but time.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,9 @@ use super::metrics::Fate;
 use super::{NoticeOptions, Notices};
 use crate::shared::Shared;
 
-/// The first pause after a failure; it doubles.
+/// The longest first pause after a failure; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest pause, as while no backend is configured any more.
+/// The longest pause of all, as while no backend is configured any more.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a batch after which no further notice is added.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
@@ -25,7 +26,11 @@ const BEGIN: &[u8] = b"{\"notices\":[";
 const END: &[u8] = b"]}";
 
 /// Sends the notices of one process.
-pub struct NoticeSender(Arc<Shared>);
+pub struct NoticeSender {
+    shared: Arc<Shared>,
+    /// Draws the jitter of pauses: other draws in each process.
+    draws: RandomState,
+}
 
 /// Notices that leave together.
 struct Batch {
@@ -37,14 +42,14 @@ struct Batch {
 impl NoticeSender {
     /// Sends what waits there.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+        Self { shared, draws: RandomState::new() }
     }
 
     /// Sends until it is all flushed at the end of the process.
     pub async fn run(self) {
-        let mut pause = PAUSE_MIN;
+        let mut failures = 0;
         loop {
-            let notices = &self.0.notices;
+            let notices = &self.shared.notices;
             let arrived = notices.arrived.notified();
             if notices.queue.lock().waiting.is_empty() {
                 if notices.is_closing() {
@@ -54,20 +59,21 @@ impl NoticeSender {
                 continue;
             }
             if self.send_batch().await {
-                pause = PAUSE_MIN;
+                failures = 0;
                 continue;
             }
             // While it closes there is no time for more, and what arrives is no reason to try.
-            let length = if notices.is_closing() { PAUSE_MIN } else { pause };
+            let doublings = if notices.is_closing() { 0 } else { failures };
+            let length = pause(doublings, self.draws.hash_one(failures));
             let closed = timeout(length, notices.closed.notified()).await.is_ok();
-            pause = if closed { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            failures = if closed { 0 } else { failures.saturating_add(1) };
         }
     }
 
     /// Sends the oldest notices. False when the backend does not have them.
     async fn send_batch(&self) -> bool {
-        let notices = &self.0.notices;
-        let Some(hooks) = self.0.policy.load().hooks.clone() else { return false };
+        let notices = &self.shared.notices;
+        let Some(hooks) = self.shared.policy.load().hooks.clone() else { return false };
         let Some(options) = hooks.notices() else { return false };
         // Time as the runtime has it.
         let now = tokio::time::Instant::now().into_std();
@@ -114,5 +120,38 @@ impl Notices {
         }
         body.put_slice(END);
         Some(Batch { body: body.freeze(), last })
+    }
+}
+
+/// How long is waited after so many failures before this one: what doubles each time, less up to half of
+/// it, which is drawn so that many weirs whose backend comes back do not all ask it in one moment.
+fn pause(failures: u32, draw: u64) -> Duration {
+    let whole = PAUSE_MIN.saturating_mul(1 << failures.min(16)).min(PAUSE_MAX);
+    let share = (draw >> 32) as f64 / f64::from(u32::MAX);
+    whole - (whole / 2).mul_f64(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_the_longest_one_and_is_never_less_than_half_of_itself() {
+        for (failures, whole) in [(0, 100), (1, 200), (2, 400), (6, 5_000), (u32::MAX, 5_000)] {
+            let whole = Duration::from_millis(whole);
+            assert_eq!(pause(failures, 0), whole);
+            assert_eq!(pause(failures, u64::MAX), whole / 2);
+        }
+    }
+
+    #[test]
+    fn weirs_that_fail_together_do_not_come_back_together() {
+        let mut pauses: Vec<_> =
+            (0..100).map(|_| pause(6, RandomState::new().hash_one(6_u32))).collect();
+        pauses.sort();
+        let (first, last) = (pauses[0], pauses[99]);
+        assert!(last - first > Duration::from_secs(1), "{first:?} to {last:?}");
+        let widest = pauses.windows(2).map(|two| two[1] - two[0]).max();
+        assert!(widest < Some(Duration::from_millis(700)), "{widest:?}");
     }
 }
