@@ -218,8 +218,12 @@ impl WebSocket {
     }
 }
 
-/// Reads one frame from the first bytes, if it is whole.
-fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
+/// Reads one frame from the first bytes, if it is whole, and says how many bytes it was.
+///
+/// # Panics
+///
+/// When it breaks the rules for servers.
+pub fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let ([first, second], rest) = bytes.split_first_chunk::<2>()?;
     assert_eq!(first & 0x70, 0, "reserved bits are set: {bytes:x?}");
     assert_eq!(second & 0x80, 0, "a server must not mask: {bytes:x?}");

@@ -1,17 +1,15 @@
 //! A subscriber that is cut in every way and checks each publication that it is told.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::chance::Chance;
 use crate::ledger::Ledger;
+use crate::link::{Addresses, Heard, Link, Transport, pong};
 use crate::{LONG, LOUD, SHORT, history_size};
 
 /// One subscriber in so many hears [`LOUD`] and stops reading now and then.
@@ -68,7 +66,8 @@ struct Place {
 /// One subscriber.
 #[derive(Debug)]
 pub(crate) struct Subscriber {
-    address: SocketAddr,
+    to: Addresses,
+    transport: Transport,
     name: u64,
     chance: Chance,
     ledger: Arc<Ledger>,
@@ -92,7 +91,7 @@ enum Cut {
 impl Subscriber {
     /// The one with this number.
     pub(crate) fn new(
-        address: SocketAddr,
+        to: Addresses,
         name: u64,
         ledger: Arc<Ledger>,
         ended: watch::Receiver<bool>,
@@ -107,19 +106,20 @@ impl Subscriber {
         let place = |channel| Place { channel, position: None, live: false };
         let places = channels.into_iter().map(place).collect();
         let (asked, outcome) = (Vec::new(), Outcome::default());
-        Self { address, name, chance, ledger, ended, places, asked, outcome }
+        let transport = Transport::ALL[name as usize % Transport::ALL.len()];
+        Self { to, transport, name, chance, ledger, ended, places, asked, outcome }
     }
 
-    /// Comes, hears, is cut and comes back until it has everything.
+    /// Comes, hears, is cut and comes back until it has everything. Gives how it came, too.
     ///
     /// # Panics
     ///
     /// When anything is lost, doubled, out of order or wrongly told.
-    pub(crate) async fn run(mut self) -> Outcome {
+    pub(crate) async fn run(mut self) -> (Transport, Outcome) {
         loop {
-            if let Some(stream) = self.connect().await {
-                match self.hear(BufReader::new(stream)).await {
-                    Cut::Done => return self.outcome,
+            if let Some(link) = self.connect().await {
+                match self.hear(link).await {
+                    Cut::Done => return (self.transport, self.outcome),
                     Cut::Now | Cut::Ended => {}
                 }
             }
@@ -131,22 +131,18 @@ impl Subscriber {
     }
 
     /// A connection that has asked for everything, unless weir is away.
-    async fn connect(&mut self) -> Option<TcpStream> {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        // As small as the kernel allows: one that does not read is felt early.
-        socket.set_recv_buffer_size(4_096).expect("SO_RCVBUF");
-        let mut stream = socket.connect(self.address).await.ok()?;
+    async fn connect(&mut self) -> Option<Link> {
+        let mut link = Link::connect(self.transport, self.to).await?;
         self.asked.clear();
-        let mut frame = "{\"id\":1,\"connect\":{}}\n".to_owned();
+        let mut commands = vec![json!({"id": 1, "connect": {}})];
         for place in 0..self.places.len() {
             self.places[place].live = false;
-            frame += &self.subscribe(place);
+            commands.push(self.subscribe(place));
         }
-        stream.write_all(frame.as_bytes()).await.ok()?;
-        Some(stream)
+        link.say(&commands).await.then_some(link)
     }
 
-    fn subscribe(&mut self, place: usize) -> String {
+    fn subscribe(&mut self, place: usize) -> Value {
         self.asked.push(place);
         let id = self.asked.len() + 1;
         let Place { channel, position, .. } = &self.places[place];
@@ -156,14 +152,13 @@ impl Subscriber {
             request["epoch"] = json!(epoch);
             request["offset"] = json!(offset);
         }
-        format!("{}\n", json!({"id": id, "subscribe": request}))
+        json!({"id": id, "subscribe": request})
     }
 
-    async fn hear(&mut self, mut stream: BufReader<TcpStream>) -> Cut {
+    async fn hear(&mut self, mut link: Link) -> Cut {
         let give_up = Instant::now() + BEHIND;
         let mut cut = Instant::now() + self.chance.millis(200, 3_000);
         let mut stalls = self.name.is_multiple_of(LOUD_ONES);
-        let mut line = Vec::new();
         loop {
             let last = *self.ended.borrow();
             if last && self.has_everything() {
@@ -171,7 +166,7 @@ impl Subscriber {
             }
             assert!(!last || Instant::now() < give_up, "behind: {:?}", self.places);
             let until = if last { Instant::now() + Duration::from_millis(200) } else { cut };
-            match timeout_at(until, stream.read_until(b'\n', &mut line)).await {
+            match timeout_at(until, link.hear()).await {
                 Err(_) if last => {}
                 Err(_) if stalls => {
                     stalls = false;
@@ -180,14 +175,15 @@ impl Subscriber {
                     cut = Instant::now() + self.chance.millis(1_000, 2_000);
                 }
                 Err(_) => return Cut::Now,
-                Ok(Err(_) | Ok(0)) => return Cut::Ended,
-                // Cut in the middle of a line.
-                Ok(Ok(_)) if line.last() != Some(&b'\n') => return Cut::Ended,
-                Ok(Ok(_)) => {
-                    let message: Value = serde_json::from_slice(&line).expect("a line of JSON");
-                    line.clear();
+                Ok(Heard::End) => return Cut::Ended,
+                Ok(Heard::Owed(bytes)) => {
+                    if !link.send(&bytes).await {
+                        return Cut::Ended;
+                    }
+                }
+                Ok(Heard::Message(message)) => {
                     let Some(answer) = self.told(&message) else { return Cut::Ended };
-                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                    if !link.say(answer.as_slice()).await {
                         return Cut::Ended;
                     }
                 }
@@ -203,10 +199,10 @@ impl Subscriber {
         })
     }
 
-    /// What is to be answered, or `None` when weir ends the connection.
-    fn told(&mut self, message: &Value) -> Option<String> {
+    /// What is to be answered, if anything is, or `None` when weir ends the connection.
+    fn told(&mut self, message: &Value) -> Option<Option<Value>> {
         if message == &json!({}) {
-            return Some("{}\n".to_owned());
+            return Some(Some(pong()));
         }
         let push = &message["push"];
         if !push["disconnect"].is_null() {
@@ -218,26 +214,26 @@ impl Subscriber {
             (Value::Null, Value::Null, Value::Null) => {
                 let connected = message["id"] == 1 && message["connect"].is_object();
                 assert!(connected, "{message}");
-                Some(String::new())
+                Some(None)
             }
             (Value::Null, Value::Null, answer) => {
                 let id = message["id"].as_u64().expect("an id") as usize;
                 self.subscribed(self.asked[id - 2], answer);
-                Some(String::new())
+                Some(None)
             }
             (Value::Null, told, _) => {
                 assert_eq!(told["code"], 2500, "{message}");
                 self.outcome.holes += 1;
                 let place = place.expect("a channel of ours");
                 self.places[place].live = false;
-                Some(self.subscribe(place))
+                Some(Some(self.subscribe(place)))
             }
             (publication, ..) => {
                 let place = place.expect("a channel of ours");
                 assert!(self.places[place].live, "not subscribed: {message}");
                 self.outcome.heard += 1;
                 self.take(place, publication);
-                Some(String::new())
+                Some(None)
             }
         }
     }
