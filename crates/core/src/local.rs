@@ -132,9 +132,9 @@ pub enum Delivery {
 
 /// The connections of a worker, as its [`Local`] reaches them in its turn.
 pub trait Post {
-    /// Queues a frame that is shared with others. It is whole, in the form of the connection's wire
-    /// ([`crate::site::SiteWire::frame`]).
-    fn deliver(&mut self, to: Address, frame: &Bytes, terms: Terms) -> Delivery;
+    /// Queues a frame that is shared with others: one or more messages, each whole and in the form of the
+    /// connection's wire ([`crate::site::SiteWire::frame`]). They are taken together or not at all.
+    fn deliver(&mut self, to: Address, frame: &Bytes, messages: u32, terms: Terms) -> Delivery;
 
     /// Says that the last `deliveries` were of something that happened at `since`: what it took is
     /// counted as the stage `fanout`, and [`Local::written`] is called when they have had their write.

@@ -83,8 +83,6 @@ pub(crate) struct Outbox {
 pub(crate) struct Written {
     /// Bytes the socket took.
     pub(crate) bytes: usize,
-    /// For each entry that left whole: how many messages, and how long the oldest waited.
-    pub(crate) waits: Vec<(u32, Duration)>,
     /// The socket is full: wait until it is writable.
     pub(crate) full: bool,
 }
@@ -161,10 +159,12 @@ impl Outbox {
         Ok(())
     }
 
-    /// Appends one message that is shared with others. Gives how many have given way to it.
+    /// Appends a frame of `messages` messages that is shared with others. Gives how many frames have given
+    /// way to it.
     pub(crate) fn push_shared(
         &mut self,
         frame: Bytes,
+        messages: u32,
         keep: Keep,
         max: usize,
         now: Instant,
@@ -182,7 +182,7 @@ impl Outbox {
             Keep::NewestOfKey(lane, key) => (Some(lane), key),
         };
         let frame = Frame::Shared(frame);
-        self.entries.push_back(Entry { frame, since: now, messages: 1, lane, key });
+        self.entries.push_back(Entry { frame, since: now, messages, lane, key });
         Ok(displaced)
     }
 
@@ -285,7 +285,8 @@ impl Outbox {
         }
     }
 
-    /// One vectored write of what has gathered; what the socket holds of earlier ones goes first.
+    /// One vectored write of what has gathered; what the socket holds of earlier ones goes first. Of each
+    /// entry that leaves whole, `left` is told how many messages it has and how long the oldest waited.
     ///
     /// # Errors
     /// Those of the socket; a full socket is not one of them.
@@ -293,6 +294,7 @@ impl Outbox {
         &mut self,
         socket: &mut impl Transport,
         now: Instant,
+        left: impl FnMut(u32, Duration),
     ) -> io::Result<Written> {
         if self.entries.is_empty() {
             return self.flush(socket);
@@ -319,7 +321,8 @@ impl Outbox {
             // More was taken, so all that was taken before has gone.
             self.unsent = unsent.then_some(now);
         }
-        Ok(Written { bytes, waits: self.advance(bytes, now), full: unsent || bytes < offered })
+        self.advance(bytes, now, left);
+        Ok(Written { bytes, full: unsent || bytes < offered })
     }
 
     fn flush(&mut self, socket: &mut impl Transport) -> io::Result<Written> {
@@ -329,14 +332,13 @@ impl Outbox {
                 Ok(Written::default())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Ok(Written { full: true, ..Written::default() })
+                Ok(Written { bytes: 0, full: true })
             }
             Err(error) => Err(error),
         }
     }
 
-    fn advance(&mut self, bytes: usize, now: Instant) -> Vec<(u32, Duration)> {
-        let mut waits = Vec::new();
+    fn advance(&mut self, bytes: usize, now: Instant, mut left: impl FnMut(u32, Duration)) {
         if bytes > 0 {
             self.taken = Some(now);
         }
@@ -349,10 +351,9 @@ impl Outbox {
             if let Frame::Own(own) = &front.frame {
                 self.own -= own.len();
             }
-            waits.push((front.messages, now.saturating_duration_since(front.since)));
+            left(front.messages, now.saturating_duration_since(front.since));
             self.entries.pop_front();
         }
-        waits
     }
 
     /// The bytes that were pushed last end the reply of this message.
@@ -393,13 +394,14 @@ mod tests {
         let mut outbox = Outbox::default();
         let now = clock::now();
         outbox.push_own(b"one ", 1, 100, now).unwrap();
-        outbox.push_shared(Bytes::from_static(b"two "), Keep::All, 100, now).unwrap();
+        outbox.push_shared(Bytes::from_static(b"two "), 1, Keep::All, 100, now).unwrap();
         outbox.push_own(b"three ", 1, 100, now).unwrap();
-        let written = outbox.write_to(&mut socket, now).unwrap();
+        let mut left = Vec::new();
+        let written = outbox.write_to(&mut socket, now, |messages, _| left.push(messages)).unwrap();
         assert!(written.full);
-        assert_eq!((written.bytes, written.waits.len()), (10, 2));
+        assert_eq!((written.bytes, left), (10, vec![1, 1]));
         assert_eq!(peer.receive(100), b"one two th");
-        let written = outbox.write_to(&mut socket, now).unwrap();
+        let written = outbox.write_to(&mut socket, now, |_, _| {}).unwrap();
         assert!(!written.full);
         assert_eq!(peer.receive(100), b"ree ");
         assert!(outbox.is_empty());
@@ -422,7 +424,7 @@ mod tests {
                 match keep {
                     Keep::All => outbox.push_own(frame.as_bytes(), 1, 100, now).unwrap(),
                     Keep::Patiently | Keep::Newest(_) | Keep::NewestOfKey(..) => {
-                        assert_eq!(outbox.push_shared((*frame).into(), *keep, 100, now), Ok(0));
+                        assert_eq!(outbox.push_shared((*frame).into(), 1, *keep, 100, now), Ok(0));
                     }
                 }
             }
@@ -434,13 +436,13 @@ mod tests {
         fn write(&mut self, bytes: usize) {
             let (mut socket, peer) = pipe(bytes);
             if bytes > 0 {
-                self.outbox.write_to(&mut socket, clock::now()).unwrap();
+                self.outbox.write_to(&mut socket, clock::now(), |_, _| {}).unwrap();
                 self.written.extend(peer.receive(bytes));
             }
         }
 
         fn push(&mut self, frame: &'static str, keep: Keep, max: usize) -> Result<u32, PushError> {
-            self.outbox.push_shared(frame.into(), keep, max, clock::now())
+            self.outbox.push_shared(frame.into(), 1, keep, max, clock::now())
         }
 
         /// All that the peer gets.
@@ -522,10 +524,10 @@ mod tests {
     fn who_is_let_be_slow_must_take_something_now_and_then() {
         let (mut outbox, start) = (Outbox::default(), clock::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        outbox.push_shared("a1 ".into(), Keep::Patiently, 100, start).unwrap();
+        outbox.push_shared("a1 ".into(), 1, Keep::Patiently, 100, start).unwrap();
         assert_eq!(outbox.waited(at(5)), Duration::from_secs(5));
         let (mut socket, _peer) = pipe(1);
-        outbox.write_to(&mut socket, at(6)).unwrap();
+        outbox.write_to(&mut socket, at(6), |_, _| {}).unwrap();
         assert_eq!(outbox.waited(at(8)), Duration::from_secs(2));
         assert_eq!(outbox.age(at(8)), Duration::from_secs(8));
     }
@@ -535,9 +537,10 @@ mod tests {
         let mut outbox = Outbox::default();
         let now = clock::now();
         outbox.push_own(b"12345678", 1, 10, now).unwrap();
-        let error = outbox.push_shared(Bytes::from_static(b"abc"), Keep::All, 10, now).unwrap_err();
+        let error =
+            outbox.push_shared(Bytes::from_static(b"abc"), 1, Keep::All, 10, now).unwrap_err();
         assert_eq!(error, PushError { held: 8, size: 3, max: 10 });
-        outbox.push_shared(Bytes::from_static(b"ab"), Keep::All, 10, now).unwrap();
+        outbox.push_shared(Bytes::from_static(b"ab"), 1, Keep::All, 10, now).unwrap();
         assert_eq!(outbox.bytes(), 10);
     }
 }

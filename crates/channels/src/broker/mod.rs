@@ -9,7 +9,7 @@
 //! there. The worker drains its [`Reader`], and [`Broker::read`] gives it the events in order.
 
 mod budget;
-mod epoch;
+pub(crate) mod epoch;
 mod event;
 #[cfg(feature = "testing")]
 pub mod faulty;

@@ -11,6 +11,7 @@ mod channel;
 mod clients;
 mod events;
 mod fanout;
+mod joined;
 mod latency;
 pub mod orders;
 mod plain;

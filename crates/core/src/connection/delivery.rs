@@ -14,10 +14,11 @@ use crate::transport::Transport;
 use crate::wire::lines::Plain;
 
 impl<S: Transport> Connection<S> {
-    /// Queues a frame that is shared with others.
+    /// Queues a frame of `messages` messages that is shared with others.
     pub(crate) fn deliver(
         &mut self,
         frame: &Bytes,
+        messages: u32,
         terms: Terms,
         site: &Site,
         now: Instant,
@@ -27,10 +28,10 @@ impl<S: Transport> Connection<S> {
         }
         let outbox = self.outbox.get_or_insert_default();
         let max = terms.bytes_max.min(site.limits.outbox_bytes_max);
-        let pushed = outbox.push_shared(frame.clone(), terms.keep, max, now);
+        let pushed = outbox.push_shared(frame.clone(), messages, terms.keep, max, now);
         match pushed {
             Ok(displaced) => {
-                self.sent += 1;
+                self.sent += u64::from(messages);
                 if displaced == 0 { Delivery::Taken } else { Delivery::Displaced(displaced) }
             }
             Err(_) if matches!(terms.keep, Keep::Newest(_)) => Delivery::Dropped,

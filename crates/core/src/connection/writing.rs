@@ -93,7 +93,15 @@ impl<S: Transport> Connection<S> {
             };
         };
         let begun = outbox.has_traces().then(clock::now);
-        let written = match outbox.write_to(&mut self.socket, lent.now) {
+        let mut messages = 0;
+        let queued = &lent.worker.stages[Stage::Queue as usize];
+        let left = |n, waited| {
+            messages += u64::from(n);
+            if n > 0 {
+                queued.observe(waited, u64::from(n));
+            }
+        };
+        let written = match outbox.write_to(&mut self.socket, lent.now, left) {
             Ok(written) => written,
             Err(_) => return Fate::End(CloseReason::PeerReset),
         };
@@ -108,13 +116,6 @@ impl<S: Transport> Connection<S> {
         self.count_written(written.bytes, lent);
         if let Some(begun) = begun {
             self.trace_written(traces, begun, lent);
-        }
-        let mut messages = 0;
-        for (n, waited) in written.waits {
-            messages += u64::from(n);
-            if n > 0 {
-                lent.worker.stages[Stage::Queue as usize].observe(waited, u64::from(n));
-            }
         }
         if let Some(took) = lent.watch.mark()
             && messages > 0

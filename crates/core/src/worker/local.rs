@@ -21,6 +21,11 @@ use crate::site::Site;
 use crate::stage::Stage;
 use crate::transport::Transport;
 
+/// Connections that its last turns have queued and that still wait for their write, from which on the
+/// `Local` has no turn. What it hands out is written while it is in the processor's caches, and what
+/// comes meanwhile is handed out together. Whoever is queued after these cannot hold it up.
+const AHEAD_MAX: u64 = 64;
+
 /// Whether the `Local` is to have a turn, and what it has noted for sessions.
 #[derive(Default)]
 pub(super) struct LocalState {
@@ -60,6 +65,11 @@ impl LocalState {
     pub(super) fn is_busy(&self) -> bool {
         self.due
     }
+
+    /// Whether what it has handed out is to be written first.
+    fn is_ahead(&self) -> bool {
+        self.marks.back().is_some_and(|mark| mark - self.written > AHEAD_MAX)
+    }
 }
 
 impl<P: Poll> Worker<P> {
@@ -73,8 +83,8 @@ impl<P: Poll> Worker<P> {
     /// Gives the `Local` its turn, if it wants one, and tells sessions what came of it.
     pub(super) fn turn_local(&mut self) {
         let Some(wakes) = &mut self.local.wakes else { return };
-        let woken = wakes.try_recv().is_ok();
-        if !woken && !std::mem::take(&mut self.local.due) {
+        self.local.due |= wakes.try_recv().is_ok();
+        if !self.local.due || self.local.is_ahead() {
             return;
         }
         let Some(mut local) = self.bench.take_local() else { return };
@@ -146,14 +156,14 @@ struct TablePost<'a, S: Transport> {
 }
 
 impl<S: Transport> Post for TablePost<'_, S> {
-    fn deliver(&mut self, to: Address, frame: &Bytes, terms: Terms) -> Delivery {
+    fn deliver(&mut self, to: Address, frame: &Bytes, messages: u32, terms: Terms) -> Delivery {
         let Some(connection) = self.table.get_mut(to.key()) else { return Delivery::Gone };
         let site = &self.sites[usize::from(connection.site)];
         let before = connection.outbox_cost();
-        let delivery = connection.deliver(frame, terms, site, self.now);
+        let delivery = connection.deliver(frame, messages, terms, site, self.now);
         self.cells.outboxes.add_difference(before, connection.outbox_cost());
         if matches!(delivery, Delivery::Taken | Delivery::Displaced(_)) {
-            self.cells.sites[usize::from(site.cells)].messages_sent.add(1);
+            self.cells.sites[usize::from(site.cells)].messages_sent.add(u64::from(messages));
             if connection.enqueue_write() {
                 self.write_queue.push_back(to.key());
             }

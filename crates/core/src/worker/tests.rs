@@ -473,7 +473,7 @@ impl Local for Audience {
             post.delivered(now, self.present.len() as u64);
         }
         for to in &self.present {
-            let delivery = post.deliver(*to, &frame, Terms::STRICT);
+            let delivery = post.deliver(*to, &frame, 1, Terms::STRICT);
             self.outcomes.push(delivery);
             match &frame[..] {
                 b"note\n" => post.tell(*to, Box::new("noted")),
