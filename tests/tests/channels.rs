@@ -60,7 +60,7 @@ async fn javascript_talks(encoding: &str) {
         "reversed": [2],
         "presence": true,
         "stats": {"numClients": 2, "numUsers": 1},
-        "rpc": 104,
+        "rpc": 108,
         "unknown": 102,
         "left": true,
     });
@@ -92,7 +92,7 @@ async fn python_talks(encoding: &str) {
         "history": [{"n": 1}, {"n": "żółw"}],
         "presence": 2,
         "stats": [2, 1],
-        "rpc": 104,
+        "rpc": 108,
     });
     assert_eq!(seen, expected);
 }

@@ -82,7 +82,7 @@ async fn a_page_says_everything_over_every_transport_in_every_encoding() {
             "reversed": [2],
             "presence": true,
             "stats": {"numClients": 2, "numUsers": 1},
-            "rpc": 104,
+            "rpc": 108,
             "unknown": 102,
             "left": true,
         });

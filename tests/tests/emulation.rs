@@ -45,7 +45,7 @@ async fn talks(transport: &str, encoding: &str) {
         "reversed": [2],
         "presence": true,
         "stats": {"numClients": 2, "numUsers": 1},
-        "rpc": 104,
+        "rpc": 108,
         "unknown": 102,
         "left": true,
     });

@@ -117,7 +117,7 @@ impl Client {
 
     pub(super) fn rpc(&mut self, id: u32, request: &RpcRequest<'_>, turn: &mut Turn<'_>) {
         if !self.has_hook(Hook::Rpc) {
-            return self.fail(id, ErrorCode::MethodNotFound, turn);
+            return self.fail(id, ErrorCode::NotAvailable, turn);
         }
         let asked = Asked { method: Some(&request.method), data: request.data, ..Asked::default() };
         let then = move |client: &mut Self, answer: Result<RpcAnswer, _>, turn: &mut Turn<'_>| {

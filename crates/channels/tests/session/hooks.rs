@@ -224,11 +224,11 @@ fn a_hook_that_fails_is_a_temporary_100_counted_by_how_it_failed() {
 }
 
 #[test]
-fn without_the_hook_an_rpc_is_104_and_a_send_is_3508_as_ever() {
+fn without_the_hook_an_rpc_is_108_and_a_send_is_3508_as_ever() {
     let (mut world, _, _) = world_with(open(), vec![Hook::Connect], 16);
     let mut ann = ann(&mut world);
     let reply = ann.ask(&mut world, r#""rpc":{"method":"m"}"#);
-    assert_eq!(reply["error"]["code"], json!(104));
+    assert_eq!(reply["error"]["code"], json!(108));
     ann.say(&mut world, r#"{"send":{"data":1}}"#);
     assert_eq!(ann.told_to_go(), 3508);
 }

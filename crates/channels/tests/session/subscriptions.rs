@@ -59,7 +59,7 @@ fn errors_have_the_codes_of_the_protocol() {
     check(r#""presence":{"channel":"news"}"#, 108);
     check(r#""presence_stats":{"channel":"news"}"#, 108);
     check(r#""history":{"channel":"news"}"#, 108);
-    check(r#""rpc":{"method":"x","data":1}"#, 104);
+    check(r#""rpc":{"method":"x","data":1}"#, 108);
     check(r#""sub_refresh":{"channel":"news","token":"x"}"#, 103);
     assert_eq!(world.metric("weir_channels_errors_total"), 10.0);
 }
