@@ -144,6 +144,24 @@ fn who_comes_back_gets_exactly_what_it_missed() {
 }
 
 #[test]
+fn no_client_is_sent_the_time_of_a_publication() {
+    let mut world = World::new(kept(10));
+    let (mut talker, mut listener) = (world.client(), world.client());
+    let subscribe = r#""subscribe":{"channel":"news","recoverable":true"#;
+    listener.ask(&mut world, &format!("{subscribe}}}"));
+    publish(&mut talker, &mut world, "news", 1);
+    let live = listener.heard().remove(0)["push"]["pub"].take();
+    let reply = talker.ask(&mut world, r#""history":{"channel":"news","limit":1}"#);
+    let kept = reply["history"]["publications"][0].clone();
+    let reply = talker.ask(&mut world, &format!(r#"{subscribe},"recover":true,"offset":0}}"#));
+    let recovered = reply["subscribe"]["publications"][0].clone();
+    for publication in [live, kept, recovered] {
+        assert_eq!((&publication["data"], &publication["offset"]), (&json!(1), &json!(1)));
+        assert_eq!(publication["time"], Value::Null, "{publication}");
+    }
+}
+
+#[test]
 fn a_stream_that_begins_anew_is_told_at_once() {
     let mut world = World::new(kept(10));
     let (mut talker, mut listener) = (world.client(), world.client());
