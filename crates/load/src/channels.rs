@@ -9,6 +9,9 @@ use crate::wire::Wire;
 
 /// Where weir and its like serve the protocol on WebSocket.
 pub(crate) const PATH: &str = "/connection/websocket";
+/// The same on Server-Sent Events, and where what a client says beside them is posted.
+pub(crate) const SSE_PATH: &str = "/connection/sse";
+pub(crate) const EMULATION_PATH: &str = "/emulation";
 /// The pong, and the ping that it answers.
 pub(crate) const EMPTY: &[u8] = b"{}";
 
@@ -26,6 +29,13 @@ pub(crate) enum Said<'a> {
     Publication(&'a [u8]),
     /// The subscription is made.
     Subscribed,
+    /// A stream is connected: commands beside it name its session and its node.
+    Streams {
+        /// The stream.
+        session: &'a str,
+        /// The server.
+        node: &'a str,
+    },
     /// A command was carried out that needs nothing further.
     Done,
     /// A command was refused, or this is no reply; the whole of it.
@@ -35,12 +45,40 @@ pub(crate) enum Said<'a> {
 /// Appends the frame a connection begins with: connect, and the subscription to `channel` behind
 /// it, as the JavaScript SDK sends them.
 pub(crate) fn begin(channel: Option<&str>, mask: u32, out: &mut Vec<u8>) {
+    Wire::Ws.encode(beginning(channel).as_bytes(), mask, out);
+}
+
+/// Appends the request of a stream of events at `path` that says the same.
+pub(crate) fn begin_events(path: &str, host: &str, channel: &str, out: &mut Vec<u8>) {
+    let head = format!("GET {path}?cf_connect=");
+    out.extend_from_slice(head.as_bytes());
+    for byte in beginning(Some(channel)).bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte),
+            other => out.extend_from_slice(format!("%{other:02X}").as_bytes()),
+        }
+    }
+    let rest = format!(" HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n");
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// The request that posts a pong beside a stream.
+pub(crate) fn post_pong(host: &str, session: &str, node: &str) -> String {
+    let body = serde_json::json!({"session": session, "node": node, "data": "{}"}).to_string();
+    format!(
+        "POST {EMULATION_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn beginning(channel: Option<&str>) -> String {
     let mut commands = format!("{{\"id\":{CONNECT},\"connect\":{{\"name\":\"weir-load\"}}}}");
     if let Some(channel) = channel {
         commands +=
             &format!("\n{{\"id\":{SUBSCRIBE},\"subscribe\":{{\"channel\":\"{channel}\"}}}}");
     }
-    Wire::Ws.encode(commands.as_bytes(), mask, out);
+    commands
 }
 
 /// Appends a publication; `data` is JSON, `number` any that is not in use.
@@ -61,9 +99,12 @@ impl Listener {
         Self { data: Finder::new(b"\"data\":\"") }
     }
 
-    /// Everything that a frame says, in order.
+    /// Everything that a frame or an event says, in order.
     pub(crate) fn hear<'a>(&'a self, frame: &'a [u8]) -> impl Iterator<Item = Said<'a>> {
-        frame.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
+        // Each line of an event has the name of its field before it.
+        let text = |line: &'a [u8]| line.strip_prefix(b"data: ").unwrap_or(line);
+        let lines = frame.split(|&byte| byte == b'\n').map(text);
+        lines.filter(|line| !line.is_empty()).map(|line| {
             if line.starts_with(b"{\"push\":") && find(line, b"\"pub\":").is_some() {
                 // Publications here are strings without escapes: they end with the next quote.
                 let data = self.data.find(line).map(|at| at + self.data.needle().len());
@@ -82,15 +123,28 @@ impl Listener {
 
 /// As much of a reply as says which it is.
 #[derive(Deserialize)]
-struct Reply {
+struct Reply<'a> {
     id: u32,
     error: Option<IgnoredAny>,
+    #[serde(borrow)]
+    connect: Option<Connected<'a>>,
     subscribe: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Connected<'a> {
+    session: Option<&'a str>,
+    node: Option<&'a str>,
 }
 
 fn reply(line: &[u8]) -> Said<'_> {
     match serde_json::from_slice(line) {
-        Ok(Reply { error: None, subscribe: Some(_), id: SUBSCRIBE }) => Said::Subscribed,
+        Ok(Reply { error: None, subscribe: Some(_), id: SUBSCRIBE, .. }) => Said::Subscribed,
+        Ok(Reply {
+            error: None,
+            connect: Some(Connected { session: Some(session), node: Some(node) }),
+            ..
+        }) => Said::Streams { session, node },
         Ok(Reply { error: None, subscribe: None, .. }) => Said::Done,
         _ => Said::Refused(line),
     }
@@ -111,6 +165,18 @@ mod tests {
              {\"id\":2,\"subscribe\":{}}\n{}\n",
             &[Said::Done, Said::Subscribed, Said::Ping],
         );
+    }
+
+    #[test]
+    fn a_stream_says_how_it_is_called() {
+        check(
+            "data: {\"id\":1,\"connect\":{\"client\":\"x\",\"session\":\"s\",\"node\":\"n\"}}\n\
+             data: {\"id\":2,\"subscribe\":{}}",
+            &[Said::Streams { session: "s", node: "n" }, Said::Subscribed],
+        );
+        let mut out = Vec::new();
+        begin_events("/events", "h", "c1", &mut out);
+        assert!(out.starts_with(b"GET /events?cf_connect=%7B%22id%22%3A1%2C"), "{out:?}");
     }
 
     #[test]

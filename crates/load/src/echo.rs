@@ -128,6 +128,7 @@ const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When connections cannot be opened, and after the report when an answer was wrong or missing.
 pub(crate) fn main(args: &EchoArgs) -> Result<()> {
+    ensure!(args.target.wire != Wire::Sse, "nobody echoes on --wire sse");
     let report = run(args)?;
     println!("{}", serde_json::to_string_pretty(&report)?);
     ensure!(report.errors == 0, "{} errors", report.errors);

@@ -14,6 +14,9 @@ pub(crate) enum Wire {
     Length,
     /// WebSocket text frames (RFC 6455), after an upgrade.
     Ws,
+    /// Server-Sent Events, each a chunk of a response; nothing but the request goes the other way (idle
+    /// --channels only).
+    Sse,
 }
 
 /// What a server sent, borrowed from the bytes it was read into.
@@ -27,9 +30,12 @@ pub(crate) enum Item<'a> {
     Pong,
     /// A WebSocket close with its code, if it has one.
     Close(Option<u16>),
+    /// What stands around events: the head of the response, comments, blank lines, the end of the body.
+    Nothing,
 }
 
-/// Bytes that no correct server sends: a masked, reserved or fragmented frame, or a bad length.
+/// Bytes that no correct server sends: a masked, reserved or fragmented frame, a bad length, or a
+/// response that is none of events.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Garbled;
 
@@ -59,6 +65,7 @@ impl Wire {
                 out.extend_from_slice(payload);
             }
             Self::Ws => encode_frame(opcode::TEXT, payload, mask, out),
+            Self::Sse => unreachable!("what is said on it is said in its request"),
         }
     }
 
@@ -75,6 +82,7 @@ impl Wire {
                 Some((Item::Message(rest.get(..length)?), 4 + length))
             })),
             Self::Ws => decode_frame(bytes),
+            Self::Sse => decode_events(bytes),
         }
     }
 }
@@ -153,6 +161,35 @@ fn decode_frame(bytes: &[u8]) -> Result<Option<(Item<'_>, usize)>, Garbled> {
     Ok(Some((item, end)))
 }
 
+/// Takes the head of a response or a chunk of its body (RFC 9112, section 7.1). The message of an event
+/// is its `data:` lines as they are, without the blank line behind them.
+fn decode_events(bytes: &[u8]) -> Result<Option<(Item<'_>, usize)>, Garbled> {
+    const LINE_BYTES_MAX: usize = 18;
+    let starts = |start: &[u8]| bytes.starts_with(&start[..start.len().min(bytes.len())]);
+    if starts(b"HTTP/1.1 ") {
+        if !starts(b"HTTP/1.1 200 ") {
+            return Err(Garbled);
+        }
+        let end = memchr::memmem::find(bytes, b"\r\n\r\n");
+        return Ok(end.map(|end| (Item::Nothing, end + 4)));
+    }
+    let Some(line) = memchr::memchr(b'\n', &bytes[..bytes.len().min(LINE_BYTES_MAX)]) else {
+        return if bytes.len() < LINE_BYTES_MAX { Ok(None) } else { Err(Garbled) };
+    };
+    let size = std::str::from_utf8(without_cr(&bytes[..line])).map_err(|_| Garbled)?;
+    let size = usize::from_str_radix(size, 16).map_err(|_| Garbled)?;
+    let (start, end) = (line + 1, (line + 1).checked_add(size).ok_or(Garbled)?);
+    let Some(after) = bytes.get(start..).and_then(|rest| rest.get(size..)?.get(..2)) else {
+        return Ok(None);
+    };
+    if after != b"\r\n" {
+        return Err(Garbled);
+    }
+    let event = bytes[start..end].strip_suffix(b"\n\n");
+    let message = event.filter(|event| event.starts_with(b"data: ")).map(Item::Message);
+    Ok(Some((message.unwrap_or(Item::Nothing), end + 2)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +252,28 @@ mod tests {
         check(&[0x8A, 0], Item::Pong);
         check(&[0x88, 2, 0x03, 0xE9], Item::Close(Some(1001)));
         check(&[0x88, 0], Item::Close(None));
+    }
+
+    #[test]
+    fn an_event_is_a_chunk_of_a_response() {
+        let response =
+            b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n2\r\n\r\n\r\n13\r\ndata: ab\ndata: cd\n\n\r\n\
+                         3\r\n:\n\n\r\n0\r\n\r\n";
+        let mut items = Vec::new();
+        let mut rest = &response[..];
+        while let Some((item, taken)) = Wire::Sse.decode(rest).unwrap() {
+            for cut in 0..taken {
+                assert_eq!(Wire::Sse.decode(&rest[..cut]), Ok(None), "{item:?} at {cut}");
+            }
+            items.push(item);
+            rest = &rest[taken..];
+        }
+        let event = Item::Message(b"data: ab\ndata: cd");
+        let nothing = || Item::Nothing;
+        assert_eq!(items, [nothing(), nothing(), event, nothing(), nothing()]);
+        for bad in [&b"HTTP/1.1 503 x"[..], b"xyz\r\n", b"1\r\nabc", b"0000000000000000001"] {
+            assert_eq!(Wire::Sse.decode(bad), Err(Garbled), "{bad:?}");
+        }
     }
 
     #[test]

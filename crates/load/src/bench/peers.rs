@@ -127,6 +127,8 @@ pub(super) fn on(wire: Wire, settings: &Settings) -> Result<Vec<Peer>> {
             rust("fastwebsockets", "fastwebsockets_echo"),
             python("Python websockets", "websockets_echo.py"),
         ],
+        // Nobody can echo on it.
+        Wire::Sse => Vec::new(),
     };
     let wanted = |peer: &Peer| {
         settings.only.is_empty() || settings.only.iter().any(|part| peer.name.contains(part))

@@ -91,7 +91,7 @@ impl Speech {
                         Said::Ping => Wire::Ws.encode(channels::EMPTY, mask, out),
                         Said::Publication(data) => tell(Meant::Delivery(data)),
                         Said::Subscribed => tell(Meant::Subscribed),
-                        Said::Done => tell(Meant::Done),
+                        Said::Done | Said::Streams { .. } => tell(Meant::Done),
                         Said::Refused(line) => tell(Meant::Refused(line)),
                     }
                 }

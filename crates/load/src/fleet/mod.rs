@@ -438,7 +438,7 @@ impl Peers {
                     load.on_ping();
                     wire::encode_pong(payload, index as u32, out);
                 }
-                Item::Pong => {}
+                Item::Pong | Item::Nothing => {}
                 Item::Close(code) => {
                     peer.close_code = Some(code.unwrap_or(CODE_ABSENT));
                     if !std::mem::replace(&mut peer.close_sent, true) {

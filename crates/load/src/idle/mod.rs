@@ -4,6 +4,8 @@
 
 mod crew;
 mod part;
+mod pongs;
+mod subscriber;
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -28,7 +30,7 @@ pub(crate) use self::part::{PartArgs, main as part_main};
 pub(crate) struct IdleArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-    /// Subscribe each connection to one of so many channels (with --wire ws, and the --path of weir's)
+    /// Subscribe each connection to one of so many channels (with --wire ws or sse, and weir's --path of it)
     #[arg(long, conflicts_with = "one_message")]
     pub(crate) channels: Option<usize>,
     /// Connections to open

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::subscriber::Subscriber;
 use crate::args::TargetArgs;
-use crate::channels::{self, Listener, Said};
 use crate::clock;
 use crate::fleet::{End, Fleet, Load, Target, loopback_sources};
 use crate::wire::Wire;
@@ -104,19 +104,19 @@ impl Part {
     fn new(target: Target, channels: Option<usize>) -> Result<Self> {
         let fleet = Fleet::new(target.clone(), Vec::new())?;
         fleet.watch(stdin().as_raw_fd())?;
-        Ok(Self { target, fleet, quiet: Quiet::new(channels) })
+        let subscriber = channels.map(|channels| Subscriber::new(channels, &target)).transpose()?;
+        ensure!(subscriber.is_some() || target.wire != Wire::Sse, "--wire sse needs --channels");
+        Ok(Self { target, fleet, quiet: Quiet::new(subscriber) })
     }
 
     fn obey(&mut self, order: Order) -> Result<Answer> {
         self.quiet.start_order();
         match order {
             Order::Open { count, block } => {
-                self.quiet.pings = 0;
+                self.quiet.begin_round();
                 self.fleet.set_sources(loopback_sources(self.target.address, count, block));
                 self.fleet.open(count, OPENING_MAX, OPEN_TIMEOUT, &mut self.quiet)?;
-                if self.quiet.channels.is_some() {
-                    self.have_subscribed()?;
-                }
+                self.have_subscribed()?;
             }
             Order::Message => {
                 let open = self.fleet.open_count() as u64;
@@ -146,9 +146,14 @@ impl Part {
     fn have_subscribed(&mut self) -> Result<()> {
         let open = self.fleet.open_count() as u64;
         self.turn_until(ANSWERS_TIMEOUT, |part| {
-            part.quiet.subscribed >= open || part.quiet.refused.is_some()
+            // Those that have ended meanwhile are no longer waited for, and missed below.
+            let left = part.fleet.open_count() as u64;
+            let subscriber = part.quiet.subscriber.as_ref();
+            subscriber.is_none_or(|it| it.subscribed >= left || it.refused.is_some())
         })?;
-        let Quiet { subscribed, refused, .. } = &self.quiet;
+        let Some(Subscriber { subscribed, refused, .. }) = &self.quiet.subscriber else {
+            return Ok(());
+        };
         ensure!(*subscribed == open, "{subscribed} of {open} subscribed; refused: {refused:?}");
         Ok(())
     }
@@ -164,12 +169,8 @@ impl Part {
 
 /// Counts what happens on connections that are mostly idle.
 struct Quiet {
-    /// How many channels there are to subscribe to, if connections are to subscribe.
-    channels: Option<usize>,
-    listener: Listener,
-    subscribed: u64,
-    /// The first refusal of a command.
-    refused: Option<String>,
+    /// If connections are to subscribe.
+    subscriber: Option<Subscriber>,
     ordered_at: Instant,
     right: u64,
     other: u64,
@@ -179,12 +180,9 @@ struct Quiet {
 }
 
 impl Quiet {
-    fn new(channels: Option<usize>) -> Self {
+    fn new(subscriber: Option<Subscriber>) -> Self {
         Self {
-            channels,
-            listener: Listener::new(),
-            subscribed: 0,
-            refused: None,
+            subscriber,
             ordered_at: clock::now(),
             right: 0,
             other: 0,
@@ -194,8 +192,16 @@ impl Quiet {
         }
     }
 
+    /// Forgets the connections of the round before.
+    fn begin_round(&mut self) {
+        self.pings = 0;
+        if let Some(subscriber) = &mut self.subscriber {
+            subscriber.subscribed = 0;
+        }
+    }
+
     fn start_order(&mut self) {
-        *self = Self { pings: self.pings, ..Self::new(self.channels) };
+        *self = Self { pings: self.pings, ..Self::new(self.subscriber.take()) };
     }
 
     fn answer(&mut self, open: usize) -> Answer {
@@ -211,38 +217,19 @@ impl Quiet {
     }
 }
 
-impl Quiet {
-    /// A frame of a connection that subscribes.
-    fn hear(&mut self, index: usize, frame: &[u8], out: &mut Vec<u8>) {
-        for said in self.listener.hear(frame) {
-            match said {
-                Said::Ping => {
-                    self.pings += 1;
-                    Wire::Ws.encode(channels::EMPTY, index as u32, out);
-                }
-                Said::Subscribed => self.subscribed += 1,
-                Said::Done => {}
-                Said::Publication(_) => self.other += 1,
-                Said::Refused(line) => {
-                    let line = String::from_utf8_lossy(line).into_owned();
-                    self.refused.get_or_insert(line);
-                }
-            }
-        }
-    }
-}
-
 impl Load for Quiet {
     fn first(&mut self, index: usize, out: &mut Vec<u8>) {
-        if let Some(channels) = self.channels {
-            let name = format!("c{}", index % channels);
-            channels::begin(Some(&name), index as u32, out);
+        if let Some(subscriber) = &self.subscriber {
+            subscriber.begin(index, out);
         }
     }
 
     fn on_message(&mut self, index: usize, message: &[u8], _: Instant, out: &mut Vec<u8>) {
-        if self.channels.is_some() {
-            return self.hear(index, message, out);
+        if let Some(subscriber) = &mut self.subscriber {
+            let heard = subscriber.hear(index, message, out);
+            self.pings += heard.pings;
+            self.other += heard.publications;
+            return;
         }
         // The reply template may put something before the message.
         if message.ends_with(&MESSAGE) {
