@@ -67,7 +67,7 @@ async fn javascript_talks(encoding: &str) {
     assert_eq!(seen, expected);
     let errors = |error| [("error", error)];
     let metrics = gateway.metrics().await;
-    assert_eq!(metrics.count("weir_channels_errors_total", &errors("method_not_found")), 1);
+    assert_eq!(metrics.count("weir_channels_errors_total", &errors("not_available")), 1);
     assert_eq!(metrics.count("weir_channels_errors_total", &errors("unknown_channel")), 1);
     assert_eq!(metrics.count("weir_channels_publications_total", &[]), 3);
 }
