@@ -2,6 +2,7 @@
 //! each of them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,8 +67,18 @@ type Script = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    received: Arc<Mutex<Vec<Received>>>,
+    seen: Arc<Seen>,
     task: JoinHandle<()>,
+}
+
+/// What an upstream remembers.
+#[derive(Debug, Default)]
+struct Seen {
+    received: Mutex<Vec<Received>>,
+    /// Requests that have come and are not answered.
+    under_way: AtomicUsize,
+    /// The most there were.
+    most: AtomicUsize,
 }
 
 impl Upstream {
@@ -93,9 +104,9 @@ impl Upstream {
     ) -> Self {
         let listener = TcpListener::bind(address).await.expect("a free address");
         let address = listener.local_addr().expect("a bound socket");
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(accept(listener, Arc::new(answer), Arc::clone(&received)));
-        Self { address, received, task }
+        let seen = Arc::new(Seen::default());
+        let task = tokio::spawn(accept(listener, Arc::new(answer), Arc::clone(&seen)));
+        Self { address, seen, task }
     }
 
     /// Its address.
@@ -105,7 +116,12 @@ impl Upstream {
 
     /// Every request so far, in the order of their ends.
     pub fn received(&self) -> Vec<Received> {
-        locked(&self.received).clone()
+        locked(&self.seen.received).clone()
+    }
+
+    /// The most requests that were there at once.
+    pub fn most_at_once(&self) -> usize {
+        self.seen.most.load(Ordering::Relaxed)
     }
 }
 
@@ -115,21 +131,25 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept(listener: TcpListener, script: Script, received: Arc<Mutex<Vec<Received>>>) {
+async fn accept(listener: TcpListener, script: Script, seen: Arc<Seen>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&received)));
+        connections.spawn(serve(stream, Arc::clone(&script), Arc::clone(&seen)));
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// Answers one connection's requests, one after the other, until it ends.
-async fn serve(mut stream: TcpStream, script: Script, received: Arc<Mutex<Vec<Received>>>) {
+async fn serve(mut stream: TcpStream, script: Script, seen: Arc<Seen>) {
     let mut buffer = Vec::new();
     while let Some(request) = next_request(&mut stream, &mut buffer).await {
         let Answer { status, body, delay } = script(&request);
-        locked(&received).push(request);
+        locked(&seen.received).push(request);
+        let under_way = seen.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        seen.most.fetch_max(under_way, Ordering::Relaxed);
         tokio::time::sleep(delay).await;
+        // Before the answer leaves: who has it may ask again at once.
+        seen.under_way.fetch_sub(1, Ordering::Relaxed);
         let length = body.len();
         let reply = format!("HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n\r\n{body}");
         if stream.write_all(reply.as_bytes()).await.is_err() {
