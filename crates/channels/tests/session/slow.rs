@@ -244,6 +244,29 @@ fn one_that_takes_something_now_and_then_stays_and_one_that_takes_nothing_is_end
 }
 
 #[test]
+fn who_is_behind_while_places_are_compared_has_missed_nothing() {
+    let mut world = catch_up(1000);
+    let mut slow = slow(&mut world);
+    let mut fast = world.client();
+    fast.ask(&mut world, r#""subscribe":{"channel":"news"}"#);
+    for second in 0..60 {
+        let mut talker = world.client();
+        for n in 0..5 {
+            publish(&mut world, &mut talker, "news", &json!(5 * second + n));
+        }
+        slow.heard_in_part();
+        if fast.heard().contains(&json!({})) {
+            fast.say(&mut world, "{}");
+        }
+        world.pass(1);
+    }
+    assert!(world.metric("weir_channels_positions_checked_total") >= 1.0, "the other one's");
+    assert_eq!(world.metric("weir_channels_gaps_total"), 0.0);
+    let said = read_all(&mut world, &mut slow);
+    assert_eq!(data(&said, "news"), (0..300).map(Value::from).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_publication_counts_once_however_many_outboxes_have_it() {
     let mut world = world(options(SlowPolicy::Disconnect));
     let subscribers: Vec<_> = (0..20).map(|_| slow(&mut world)).collect();
