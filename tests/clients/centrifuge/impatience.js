@@ -1,14 +1,9 @@
 // node impatience.js URL SECRET: an application that changes its mind before weir has answered, and a network
 // that comes and goes, as the SDK's own tests have it. SECRET signs tokens without a user.
-const crypto = require("crypto");
-const { client, next, main } = require("./sdk.js");
+const { client, next, sign, main } = require("./sdk.js");
 const [url, secret] = process.argv.slice(2);
 
-function sign(claims) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const message = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
-  return `${message}.${crypto.createHmac("sha256", secret).update(message).digest("base64url")}`;
-}
+const signed = (claims) => sign(secret, claims);
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 async function connected(options) {
   const it = client(url, "json", options);
@@ -81,7 +76,7 @@ main(async () => {
   const slow = (claims) => async () => {
     tokens += 1;
     await pause(Math.random() * 100);
-    return sign({ iat: 1738078824, ...claims });
+    return signed({ iat: 1738078824, ...claims });
   };
   for (let n = 0; n < 5; n += 1) {
     const known = client(url, "json", { getToken: slow({}) });

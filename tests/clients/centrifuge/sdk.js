@@ -1,4 +1,5 @@
 // What the scripts here share: the unchanged JavaScript SDK of the client protocol, over Node's `ws` and `eventsource`.
+const crypto = require("crypto");
 const path = require("path");
 const tools = path.join(__dirname, "../../.tools/node_modules");
 const { Centrifuge } = require(path.join(tools, "centrifuge"));
@@ -44,6 +45,13 @@ function unpack(encoding, data) {
   return encoding === "protobuf" ? JSON.parse(new TextDecoder().decode(data)) : data;
 }
 
+// A token with these claims (HS256).
+function sign(secret, claims) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const message = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${message}.${crypto.createHmac("sha256", secret).update(message).digest("base64url")}`;
+}
+
 // Prints what a script saw and ends, also when it failed.
 function main(run) {
   run().then(
@@ -52,4 +60,4 @@ function main(run) {
   );
 }
 
-module.exports = { client, next, until, pack, unpack, main };
+module.exports = { client, next, until, pack, unpack, sign, main };

@@ -1,14 +1,9 @@
 // node tokens.js URL SECRET: connections and subscriptions with tokens, made here: good ones, ones that expire
 // and are refreshed, and bad ones.
-const crypto = require("crypto");
-const { client, next, main } = require("./sdk.js");
+const { client, next, sign, main } = require("./sdk.js");
 const [url, secret] = process.argv.slice(2);
 
-function sign(claims) {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const message = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
-  return `${message}.${crypto.createHmac("sha256", secret).update(message).digest("base64url")}`;
-}
+const signed = (claims) => sign(secret, claims);
 const now = () => Math.floor(Date.now() / 1000);
 
 main(async () => {
@@ -16,8 +11,8 @@ main(async () => {
   const claims = { sub: "ann", info: { name: "Ann" }, subs: { "user_ann": {}, news: {} } };
   let refreshed = 0;
   const ann = client(url, "json", {
-    token: sign({ ...claims, exp: now() + 2 }),
-    getToken: async () => { refreshed += 1; return sign({ ...claims, exp: now() + 3600 }); },
+    token: signed({ ...claims, exp: now() + 2 }),
+    getToken: async () => { refreshed += 1; return signed({ ...claims, exp: now() + 3600 }); },
   });
   const serverSide = [];
   ann.on("subscribed", (event) => serverSide.push(event.channel));
@@ -27,12 +22,12 @@ main(async () => {
   seen.serverSide = serverSide.sort();
 
   const secretRoom = ann.newSubscription("$secret", {
-    token: sign({ sub: "ann", channel: "$secret", exp: now() + 3600 }),
+    token: signed({ sub: "ann", channel: "$secret", exp: now() + 3600 }),
   });
   secretRoom.subscribe();
   await next(secretRoom, "subscribed");
   const denied = ann.newSubscription("$other", {
-    token: sign({ sub: "ann", channel: "$other", exp: 1 }),
+    token: signed({ sub: "ann", channel: "$other", exp: 1 }),
     getToken: async () => "",
   });
   denied.subscribe();
@@ -44,7 +39,7 @@ main(async () => {
   seen.refreshed = refreshed;
   seen.state = ann.state;
 
-  const mallory = client(url, "json", { token: `${sign({ sub: "ann" }).slice(0, -4)}AAAA` });
+  const mallory = client(url, "json", { token: `${signed({ sub: "ann" }).slice(0, -4)}AAAA` });
   mallory.connect();
   seen.forged = (await next(mallory, "disconnected")).code;
   const nobody = client(url, "json");
