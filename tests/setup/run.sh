@@ -85,7 +85,7 @@ while read -r directory executable; do
     ! wanted "$name" || run "$name" "$directory" "$executable"
 done < <(suites)
 ! wanted doc || run doc . cargo test --workspace --doc --quiet
-! wanted fuzz || run fuzz . tests/setup/fuzz.sh "${FUZZ_SECONDS:-120}"
+! wanted fuzz || run fuzz . tests/setup/fuzz.sh "${FUZZ_SECONDS:-60}"
 
 echo
 cat "$reasons"
