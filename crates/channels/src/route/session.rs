@@ -132,7 +132,7 @@ impl RouteSession {
 
     fn told(&mut self, told: Told, now: Instant, actions: &mut Actions) {
         match told {
-            // Nobody here reads from a history: see `RouteSession::slow_in`.
+            // Nobody here reads from a history: see `slow_peers`.
             Told::Insufficient(place) | Told::Behind(place, _) => {
                 self.begin_anew(place, now, actions);
             }

@@ -32,6 +32,17 @@ pub(super) struct Beginning {
     seat: Seat,
     modes: Modes,
     counts: Counts,
+    slow: SlowConsumers,
+}
+
+/// What becomes of a peer that does not keep up where this becomes of clients. Who would catch up as a
+/// client is ended: a peer of a route has no way to be told that the history was too short.
+fn slow_peers(clients: &SlowConsumers) -> SlowConsumers {
+    let mut slow = clients.clone();
+    if slow.policy == SlowPolicy::CatchUp {
+        slow.policy = SlowPolicy::Disconnect;
+    }
+    slow
 }
 
 impl RouteSession {
@@ -78,7 +89,8 @@ impl RouteSession {
         let history = options.history;
         let meta_ttl = history.filter(|_| modes.positioned).map(|options| options.meta_ttl);
         let counts = policy.counts(resolved.namespace());
-        let beginning = Beginning { channel: channel.into(), seat, modes, counts };
+        let slow = slow_peers(&options.slow);
+        let beginning = Beginning { channel: channel.into(), seat, modes, counts, slow };
         let inbox = Arc::clone(self.hub(actions).inbox());
         let subscribe = Subscribe { meta_ttl, recover: None };
         match self.shared.broker.subscribe(&inbox, channel, subscribe, now) {
@@ -111,15 +123,6 @@ impl RouteSession {
         }
     }
 
-    /// What becomes of it when it does not keep up. Who would catch up as a client is ended: a peer of a
-    /// route has no way to be told that the history was too short.
-    fn slow_in(&self, channel: &str) -> SlowConsumers {
-        let policy = self.shared.policy.load();
-        let resolved = policy.namespaces.resolve(channel);
-        let slow = resolved.map(|channel| channel.namespace().options().slow.clone());
-        slow.ok().filter(|slow| slow.policy != SlowPolicy::CatchUp).unwrap_or_default()
-    }
-
     fn begin(
         &mut self,
         beginning: Beginning,
@@ -131,13 +134,13 @@ impl RouteSession {
         let (Some(address), Some(wire)) = (self.address, self.wire) else {
             return Err(Refusal::Silent);
         };
-        let Beginning { channel, seat, modes, counts } = beginning;
+        let Beginning { channel, seat, modes, counts, slow } = beginning;
         let subscription = Subscription {
             address,
             dialect: Dialect::Plain(Plain { wire, written: self.plan.written }),
             modes,
             counts: Arc::clone(&counts),
-            slow: self.slow_in(&channel),
+            slow,
             offset: begins.position.map_or(0, |position| position.offset),
         };
         let place = self.hub(actions).add(&channel, &begins, subscription);

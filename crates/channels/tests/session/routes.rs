@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use weir_channels::broker::faulty::{Faults, Faulty};
 use weir_channels::broker::{Answer, Broker, Limits, Memory};
 use weir_channels::hub::orders::{ForClient, Order, Who};
-use weir_channels::namespace::{ChannelOptions, ChannelRules, Permission};
+use weir_channels::namespace::{
+    ChannelOptions, ChannelRules, Permission, SlowConsumers, SlowPolicy,
+};
 use weir_channels::route::{
     ChannelTemplate, DataForm, PublishRoute, ReplyTemplate, RouteMetrics, RouteOptions, Written,
 };
@@ -329,6 +331,26 @@ fn a_connection_that_is_one_subscriber_too_many_is_told_so_and_ended() {
     let mut third = Device::open(&mut world);
     publish(&mut world, &mut client, "commands:all", "1");
     assert_eq!(third.heard(), ["1"]);
+}
+
+#[test]
+fn a_device_beside_them_changes_nothing_for_clients_that_catch_up() {
+    let mut rules = rules();
+    rules.namespaces.retain(|(name, _)| name != "commands");
+    let slow = SlowConsumers { policy: SlowPolicy::CatchUp, bytes_max: 300 };
+    let kept = ChannelOptions { slow, history: history(100), ..open() };
+    rules.namespaces.push(("commands".to_owned(), kept));
+    let mut world = world_by(memory(), rules, &plan(), ConnectionLimits::default());
+    let mut slow = world.connection(200);
+    slow.ask(&mut world, r#""connect":{}"#);
+    slow.ask(&mut world, r#""subscribe":{"channel":"commands:all"}"#);
+    let (mut device, mut talker) = (Device::open(&mut world), world.client());
+    for n in 0..20 {
+        publish(&mut world, &mut talker, "commands:all", &n.to_string());
+    }
+    assert_eq!(device.heard().len(), 20);
+    let behind = world.metric_with("weir_channels_slow_consumers_total", "caught_up");
+    assert_eq!(behind, 1.0, "there is room for a few of them");
 }
 
 #[test]
