@@ -35,7 +35,8 @@ pub type Note = Box<dyn Any + Send>;
 /// State that the sessions of one worker share.
 pub trait Local: Any + Send {
     /// One turn, short enough for an event loop: called after [`Wake::wake`], and again for as long as it
-    /// answers that more is left to do.
+    /// answers that more is left to do. What it has delivered and said so ([`Post::delivered`]) has its
+    /// write first, but for the last few connections.
     fn turn(&mut self, now: Instant, post: &mut dyn Post) -> bool;
 
     /// Called about once a second, for what has a deadline.

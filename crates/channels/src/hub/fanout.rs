@@ -1,4 +1,4 @@
-//! What has happened in channels, told to their subscribers: at most so many deliveries a turn, each
+//! What has happened in channels, told to their subscribers: at most so many frames a turn, each
 //! channel that has something in its turn.
 
 use std::time::Instant;

@@ -9,8 +9,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::Worker;
 use super::table::{Key, Table};
+use super::{WRITES_MAX, Worker};
 use crate::clock;
 use crate::close::CloseReason;
 use crate::connection::Connection;
@@ -22,9 +22,10 @@ use crate::stage::Stage;
 use crate::transport::Transport;
 
 /// Connections that its last turns have queued and that still wait for their write, from which on the
-/// `Local` has no turn. What it hands out is written while it is in the processor's caches, and what
-/// comes meanwhile is handed out together. Whoever is queued after these cannot hold it up.
-const AHEAD_MAX: u64 = 64;
+/// `Local` has no turn: what one turn writes. What it hands out is written while it is in the
+/// processor's caches, and what comes meanwhile is handed out together. Whoever is queued after these
+/// cannot hold it up.
+const AHEAD_MAX: u64 = WRITES_MAX as u64;
 
 /// Whether the `Local` is to have a turn, and what it has noted for sessions.
 #[derive(Default)]
